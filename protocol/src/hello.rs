@@ -169,6 +169,9 @@ pub enum Refusal {
     /// The agent is going away.
     #[n(5)]
     Leaving,
+    /// The agent has a living parent in this job's tree.
+    #[n(6)]
+    HasParent,
 }
 
 impl fmt::Display for Refusal {
@@ -182,6 +185,7 @@ impl fmt::Display for Refusal {
             Self::StaleEpoch { promised } => write!(f, "its agent obeys a newer launcher (epoch {promised})"),
             Self::Busy { job, launcher } => write!(f, "its agent is busy with job \"{job}\" of {launcher}"),
             Self::NoEdge => write!(f, "its agent knows no such connection"),
+            Self::HasParent => write!(f, "its agent is connected to another parent of this job"),
             Self::Leaving => write!(f, "its agent is shutting down"),
         }
     }

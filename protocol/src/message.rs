@@ -94,6 +94,9 @@ pub struct HostEntry {
     /// TCP port of its agent.
     #[n(2)]
     pub port: u16,
+    /// Where to dial instead of its name: an address, or `unix:` and the path of a socket.
+    #[n(3)]
+    pub address: Option<String>,
 }
 
 /// Connect these hosts below you.
@@ -270,6 +273,9 @@ pub struct Share {
     /// The host's name in the host list.
     #[n(4)]
     pub host_name: String,
+    /// What other ranks reach it by.
+    #[n(5)]
+    pub reachable_as: String,
 }
 
 /// Send a signal to every rank.

@@ -1,2 +1,4 @@
 #![forbid(unsafe_code)]
-//! placeholder
+//! The agent on every host, as a library.
+
+pub mod executor;

@@ -1,0 +1,26 @@
+# The commands of this repository. `make` alone prints them.
+.PHONY: help setup build demo test check bench clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: ## install what building and testing needs (Debian 12, as root); quick when nothing is missing
+	@scripts/setup.sh
+
+build: setup ## leave everything a user installs under dist/bin and dist/lib
+	@scripts/build.sh
+
+demo: build ## four agents on this machine, eight MPI ranks over them, and where the start-up time went
+	@scripts/demo.sh
+
+test: build ## every test of the workspace, those on the cluster of namespaces included
+	@scripts/test.sh
+
+check: setup ## format, lints, licences and sources of dependencies, documentation
+	@scripts/check.sh
+
+bench: build ## whole-system measurements against peers
+	@scripts/bench.sh
+
+clean: ## remove build results; keeps .cache, which only costs time to fill again
+	rm -rf target dist

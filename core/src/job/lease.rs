@@ -1,0 +1,57 @@
+//! The fence lease: how long ranks may live without hearing from the root.
+//!
+//! The lease counts from the moment the root *sent* its heartbeat, not from its arrival: a heartbeat that was stuck in a
+//! queue must not prolong it. The two clocks have an unknown offset, so the smallest difference seen between arrival and
+//! sending stands for it; it is too large by the fastest delivery so far, which is the error of the lease.
+
+use muster_protocol::limits::LEASE_KILL_RESERVE_MS;
+use muster_protocol::message::Heartbeat;
+
+/// One agent's view of its lease. All times are boot-time clocks in milliseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Lease {
+    offset_ms: Option<i128>,
+    ends_ms: Option<u64>,
+}
+
+impl Lease {
+    /// A heartbeat arrived.
+    pub fn renew(&mut self, beat: &Heartbeat, now_ms: u64) {
+        let seen = i128::from(now_ms) - i128::from(beat.sent_ms);
+        let offset = self.offset_ms.map_or(seen, |known| known.min(seen));
+        self.offset_ms = Some(offset);
+        let sent_here = i128::from(beat.sent_ms) + offset;
+        let ends = u64::try_from(sent_here + i128::from(beat.lease_ms)).unwrap_or(0);
+        self.ends_ms = Some(self.ends_ms.map_or(ends, |known| known.max(ends)));
+    }
+
+    /// When killing must begin, so that everything is dead when the lease ends.
+    pub fn kill_at_ms(&self) -> Option<u64> {
+        self.ends_ms.map(|ends| ends.saturating_sub(LEASE_KILL_RESERVE_MS))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_delayed_heartbeat_does_not_prolong_the_lease() {
+        let mut lease = Lease::default();
+        lease.renew(&Heartbeat { sent_ms: 1_000, lease_ms: 15_000 }, 501_001);
+        assert_eq!(lease.kill_at_ms(), Some(501_001 + 13_000));
+        // Sent two seconds after the first one, arrived nine seconds after it.
+        lease.renew(&Heartbeat { sent_ms: 3_000, lease_ms: 15_000 }, 510_000);
+        assert_eq!(lease.kill_at_ms(), Some(503_001 + 13_000));
+    }
+
+    #[test]
+    fn a_faster_delivery_corrects_the_offset_and_an_old_heartbeat_changes_nothing() {
+        let mut lease = Lease::default();
+        lease.renew(&Heartbeat { sent_ms: 0, lease_ms: 15_000 }, 700);
+        lease.renew(&Heartbeat { sent_ms: 1_000, lease_ms: 15_000 }, 1_002);
+        assert_eq!(lease.kill_at_ms(), Some(1_002 + 13_000));
+        lease.renew(&Heartbeat { sent_ms: 500, lease_ms: 15_000 }, 2_000);
+        assert_eq!(lease.kill_at_ms(), Some(1_002 + 13_000));
+    }
+}

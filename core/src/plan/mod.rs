@@ -1,0 +1,16 @@
+//! From what the user asked for and the hosts there are to a plan: a pure value that says which rank runs where.
+
+pub mod placement;
+#[expect(clippy::module_inception, reason = "the plan itself is one of the plan's parts")]
+mod plan;
+pub mod rank_env;
+mod scrub;
+mod show;
+mod spec;
+
+pub use placement::{Placed, PlacementError, Request, place};
+pub use plan::{HostShare, Plan, PlanError, ProcShare, node_of_each, shares};
+pub use rank_env::{EnvEntry, RankFacts, Strength, rank_entries, rank_env};
+pub use scrub::{never_forwarded, scrubbed};
+pub use show::Sheet;
+pub use spec::{AppSpec, Bootstrap, DEFAULT_JOB, JobSpec, OutputSpec, Placement, StdinTarget};

@@ -1,0 +1,178 @@
+//! The plan of one generation: every rank has a host, every host has its share.
+
+use muster_protocol::{HostIndex, Rank};
+use serde::Serialize;
+
+use super::placement::{Placed, PlacementError, Request, place};
+use super::rank_env::RankFacts;
+use super::{AppSpec, Bootstrap, JobSpec, Placement, StdinTarget};
+use crate::hosts::{HostList, HostSpec};
+
+/// Why there is no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// Ranks do not go onto the hosts.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// Standard input for a rank that does not exist.
+    #[error("--stdin {rank}: there is no such rank, the job has {world} (0 to {last})", last = world - 1)]
+    StdinRank {
+        /// The rank that was named.
+        rank: u32,
+        /// Number of ranks.
+        world: u32,
+    },
+}
+
+/// One rank of a host's share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct ProcShare {
+    /// Its rank.
+    pub rank: Rank,
+    /// Its position among the ranks of this host.
+    pub local_rank: u32,
+    /// Position of its program in [`Plan::apps`].
+    pub app: u32,
+}
+
+/// What one host runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct HostShare {
+    /// The host.
+    pub host: HostIndex,
+    /// Its number among the hosts that run ranks, in order of their lowest rank.
+    pub node: u32,
+    /// Its ranks in ascending order; their number is the local size.
+    pub procs: Vec<ProcShare>,
+}
+
+/// Which rank runs where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    /// Name of the job.
+    pub job: String,
+    /// Number of ranks.
+    pub world: u32,
+    /// How ranks were dealt.
+    pub placement: Placement,
+    /// How ranks find each other.
+    pub bootstrap: Bootstrap,
+    /// All hosts of the job, those without ranks too; [`HostIndex`] counts here.
+    pub hosts: Vec<HostSpec>,
+    /// The programs.
+    pub apps: Vec<AppSpec>,
+    /// Host, local rank and program of every rank.
+    pub ranks: Vec<Placed>,
+    /// The shares of the hosts that run ranks, in node order.
+    pub shares: Vec<HostShare>,
+    /// Position in `shares` by host.
+    #[serde(skip)]
+    share_of: Vec<Option<u32>>,
+}
+
+impl Plan {
+    /// Plans a job on these hosts.
+    pub fn make(spec: &JobSpec, hosts: &HostList) -> Result<Self, PlanError> {
+        let counts: Vec<Option<u32>> = spec.apps.iter().map(|app| app.n).collect();
+        let (placement, ppn, oversubscribe) = (spec.placement, spec.ppn, spec.oversubscribe);
+        let ranks = place(hosts, &Request { counts: &counts, placement, ppn, oversubscribe, used: &[] })?;
+        let world = ranks.len() as u32;
+        if let StdinTarget::Rank(rank) = spec.stdin
+            && rank >= world
+        {
+            return Err(PlanError::StdinRank { rank, world });
+        }
+        let shares = shares(&ranks, hosts.len());
+        let mut share_of = vec![None; hosts.len()];
+        for share in &shares {
+            share_of[share.host.0 as usize] = Some(share.node);
+        }
+        Ok(Self {
+            job: spec.job.clone(),
+            world,
+            placement,
+            bootstrap: spec.bootstrap,
+            hosts: hosts.hosts().to_vec(),
+            apps: spec.apps.clone(),
+            shares,
+            ranks,
+            share_of,
+        })
+    }
+
+    /// Number of hosts that run ranks.
+    pub fn nodes(&self) -> u32 {
+        self.shares.len() as u32
+    }
+
+    /// The share of a host, if it runs ranks.
+    pub fn share(&self, host: HostIndex) -> Option<&HostShare> {
+        let at = (*self.share_of.get(host.0 as usize)?)?;
+        self.shares.get(at as usize)
+    }
+
+    /// The node of every rank: what a PMI process mapping is made of.
+    pub fn mapping(&self) -> Vec<u32> {
+        node_of_each(&self.ranks, self.hosts.len())
+    }
+
+    /// Number of ranks on each host, by [`HostIndex`]: what later placements of the job have to respect.
+    pub fn used(&self) -> Vec<u32> {
+        let mut used = vec![0; self.hosts.len()];
+        for share in &self.shares {
+            used[share.host.0 as usize] = share.procs.len() as u32;
+        }
+        used
+    }
+
+    /// What the environment of a rank is made of; none when there is no such rank.
+    pub fn facts(&self, rank: Rank, generation: u32) -> Option<RankFacts<'_>> {
+        let placed = self.ranks.get(rank.0 as usize)?;
+        let share = self.share(placed.host)?;
+        let host = &self.hosts[placed.host.0 as usize];
+        Some(RankFacts {
+            job: &self.job,
+            generation,
+            rank: rank.0,
+            size: self.world,
+            local_rank: placed.local_rank,
+            local_size: share.procs.len() as u32,
+            node: share.node,
+            nodes: self.nodes(),
+            host: &host.name,
+            reachable_as: host.reachable_as(),
+            bootstrap: self.bootstrap,
+            spawned: false,
+        })
+    }
+}
+
+/// Groups placed ranks by host, hosts in order of their lowest rank. Serves spawned groups too.
+pub fn shares(ranks: &[Placed], hosts: usize) -> Vec<HostShare> {
+    let mut out: Vec<HostShare> = Vec::new();
+    let mut node: Vec<Option<usize>> = vec![None; hosts];
+    for (rank, placed) in ranks.iter().enumerate() {
+        let slot = &mut node[placed.host.0 as usize];
+        let at = *slot.get_or_insert_with(|| {
+            out.push(HostShare { host: placed.host, node: out.len() as u32, procs: Vec::new() });
+            out.len() - 1
+        });
+        out[at].procs.push(ProcShare { rank: Rank(rank as u32), local_rank: placed.local_rank, app: placed.app });
+    }
+    out
+}
+
+/// The node of every rank, nodes numbered by first appearance.
+pub fn node_of_each(ranks: &[Placed], hosts: usize) -> Vec<u32> {
+    let mut node: Vec<Option<u32>> = vec![None; hosts];
+    let mut next = 0;
+    ranks
+        .iter()
+        .map(|placed| {
+            *node[placed.host.0 as usize].get_or_insert_with(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect()
+}

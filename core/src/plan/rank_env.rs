@@ -1,0 +1,248 @@
+//! The environment of a rank.
+//!
+//! Layers, later ones win: the worker's own environment without what an outer launcher left in it; what the user set for
+//! this program; what the plan says. The plan's defaults (see [`Strength`]) yield to the first two.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use serde::Serialize;
+
+use super::scrub::scrubbed;
+use super::{AppSpec, Bootstrap};
+
+/// What the environment of one rank is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RankFacts<'a> {
+    /// Name of the job.
+    pub job: &'a str,
+    /// Incarnation of the job's ranks.
+    pub generation: u32,
+    /// Rank in its group.
+    pub rank: u32,
+    /// Size of its group.
+    pub size: u32,
+    /// Position among the group's ranks on this host.
+    pub local_rank: u32,
+    /// Number of the group's ranks on this host.
+    pub local_size: u32,
+    /// Number of this host among those that run ranks of the group.
+    pub node: u32,
+    /// Number of hosts that run ranks of the group.
+    pub nodes: u32,
+    /// Name of this host as the user gave it.
+    pub host: &'a str,
+    /// What other ranks reach this host by.
+    pub reachable_as: &'a str,
+    /// How ranks find each other.
+    pub bootstrap: Bootstrap,
+    /// Whether the group was started by ranks (`MPI_Comm_spawn`) instead of the command line.
+    pub spawned: bool,
+}
+
+/// Whether a variable of the plan may be overridden.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Strength {
+    /// Always set: a wrong value would break the job.
+    Fixed,
+    /// Set unless the worker's environment or the user has it.
+    Default,
+}
+
+/// One variable of the plan, with its reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnvEntry {
+    /// The variable.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Whether it may be overridden.
+    pub strength: Strength,
+    /// Why it is set.
+    pub reason: &'static str,
+}
+
+/// The variables that the plan sets for a rank. `PMI_FD` is not among them: the number of the socket is known only where
+/// the rank is started.
+pub fn rank_entries(facts: &RankFacts<'_>) -> Vec<EnvEntry> {
+    use Strength::{Default, Fixed};
+    let mut out = Vec::with_capacity(20);
+    let mut set = |name, value: String, strength, reason| out.push(EnvEntry { name, value, strength, reason });
+    set("MUSTER_JOB", facts.job.to_owned(), Fixed, "name of the job");
+    set("MUSTER_GENERATION", facts.generation.to_string(), Fixed, "incarnation of the ranks, grows at every restart");
+    set("MUSTER_RANK", facts.rank.to_string(), Fixed, "rank in the job, from 0");
+    set("MUSTER_WORLD_SIZE", facts.size.to_string(), Fixed, "number of ranks");
+    set("MUSTER_LOCAL_RANK", facts.local_rank.to_string(), Fixed, "rank on this host, from 0");
+    set("MUSTER_LOCAL_SIZE", facts.local_size.to_string(), Fixed, "number of ranks on this host");
+    set("MUSTER_NODE_RANK", facts.node.to_string(), Fixed, "number of this host among those with ranks");
+    set("MUSTER_NODES", facts.nodes.to_string(), Fixed, "number of hosts with ranks");
+    set("MUSTER_HOST", facts.host.to_owned(), Fixed, "name of this host in the host list");
+    if facts.bootstrap.serves_pmi() {
+        set("PMI_RANK", facts.rank.to_string(), Fixed, "PMI: rank in the process group");
+        set("PMI_SIZE", facts.size.to_string(), Fixed, "PMI: size of the process group; makes MPICH choose PMI");
+        set("MPI_LOCALRANKID", facts.local_rank.to_string(), Fixed, "MPICH, Intel MPI and oneCCL: rank on this host");
+        set("MPI_LOCALNRANKS", facts.local_size.to_string(), Fixed, "MPICH, Intel MPI and oneCCL: ranks on this host");
+        let host = facts.reachable_as;
+        set("PMI_HOSTNAME", host.to_owned(), Default, "MPICH from 4.3: name that other ranks reach this host by");
+        let reason = "MPICH up to 4.2 (ch3): name that other ranks reach this host by";
+        set("MPIR_CVAR_CH3_INTERFACE_HOSTNAME", host.to_owned(), Default, reason);
+        if facts.spawned {
+            set("PMI_SPAWNED", "1".to_owned(), Fixed, "PMI: this group has a parent");
+        }
+    }
+    let reason = "Fortran output is a pipe here and would stay in its buffer";
+    set("GFORTRAN_UNBUFFERED_PRECONNECTED", "y".to_owned(), Default, reason);
+    out
+}
+
+/// The whole environment of a rank: the agent's own, the user's for its program, the plan's.
+pub fn rank_env(
+    inherited: impl IntoIterator<Item = (OsString, OsString)>,
+    app: &AppSpec,
+    facts: &RankFacts<'_>,
+) -> BTreeMap<OsString, OsString> {
+    let mut env: BTreeMap<OsString, OsString> =
+        inherited.into_iter().filter(|(name, _)| name.to_str().is_none_or(|n| scrubbed(n).is_none())).collect();
+    for name in &app.env_unset {
+        env.remove(std::ffi::OsStr::new(name));
+    }
+    env.extend(app.env.iter().map(|(name, value)| (name.into(), value.into())));
+    for entry in rank_entries(facts) {
+        match entry.strength {
+            Strength::Fixed => {
+                env.insert(entry.name.into(), entry.value.into());
+            }
+            Strength::Default => {
+                env.entry(entry.name.into()).or_insert_with(|| entry.value.into());
+            }
+        }
+    }
+    env
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn facts(bootstrap: Bootstrap) -> RankFacts<'static> {
+        RankFacts {
+            job: "j",
+            generation: 3,
+            rank: 5,
+            size: 8,
+            local_rank: 1,
+            local_size: 4,
+            node: 1,
+            nodes: 2,
+            host: "h1",
+            reachable_as: "10.0.0.1",
+            bootstrap,
+            spawned: false,
+        }
+    }
+
+    fn env(inherited: &[(&str, &str)], app: &AppSpec, facts: &RankFacts<'_>) -> BTreeMap<String, String> {
+        rank_env(inherited.iter().map(|(n, v)| (n.into(), v.into())), app, facts)
+            .into_iter()
+            .map(|(n, v)| (n.into_string().unwrap(), v.into_string().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn the_table_of_variables() {
+        let lines = |facts: &RankFacts<'_>| {
+            env(&[], &AppSpec::default(), facts).iter().map(|(n, v)| format!("{n}={v}")).collect::<Vec<_>>().join("\n")
+        };
+        insta::assert_snapshot!(lines(&RankFacts { spawned: true, ..facts(Bootstrap::Pmi) }), @r"
+        GFORTRAN_UNBUFFERED_PRECONNECTED=y
+        MPIR_CVAR_CH3_INTERFACE_HOSTNAME=10.0.0.1
+        MPI_LOCALNRANKS=4
+        MPI_LOCALRANKID=1
+        MUSTER_GENERATION=3
+        MUSTER_HOST=h1
+        MUSTER_JOB=j
+        MUSTER_LOCAL_RANK=1
+        MUSTER_LOCAL_SIZE=4
+        MUSTER_NODES=2
+        MUSTER_NODE_RANK=1
+        MUSTER_RANK=5
+        MUSTER_WORLD_SIZE=8
+        PMI_HOSTNAME=10.0.0.1
+        PMI_RANK=5
+        PMI_SIZE=8
+        PMI_SPAWNED=1
+        ");
+        insta::assert_snapshot!(lines(&facts(Bootstrap::None)), @r"
+        GFORTRAN_UNBUFFERED_PRECONNECTED=y
+        MUSTER_GENERATION=3
+        MUSTER_HOST=h1
+        MUSTER_JOB=j
+        MUSTER_LOCAL_RANK=1
+        MUSTER_LOCAL_SIZE=4
+        MUSTER_NODES=2
+        MUSTER_NODE_RANK=1
+        MUSTER_RANK=5
+        MUSTER_WORLD_SIZE=8
+        ");
+    }
+
+    #[test]
+    fn layers_and_scrubbing() {
+        let app = AppSpec {
+            env: [("PATH", "/user"), ("PMI_RANK", "9"), ("PMIX_X", "asked for"), ("A", "1"), ("A", "2")]
+                .map(|(n, v)| (n.to_owned(), v.to_owned()))
+                .to_vec(),
+            env_unset: vec!["GONE".to_owned(), "A".to_owned()],
+            ..AppSpec::default()
+        };
+        let worker = [
+            ("PATH", "/worker"),
+            ("HOME", "/root"),
+            ("GONE", "x"),
+            ("PMI_SIZE", "99"),
+            ("PMIX_RANK", "0"),
+            ("OMPI_COMM_WORLD_SIZE", "2"),
+            ("SLURM_PROCID", "0"),
+            ("MUSTER_OPT_NP", "4"),
+            ("PMI_HOSTNAME", "outer"),
+            ("MPIR_CVAR_CH3_INTERFACE_HOSTNAME", "tuned"),
+        ];
+        let got = env(&worker, &app, &facts(Bootstrap::Pmi));
+        for (name, want, why) in [
+            ("PATH", Some("/user"), "a variable that the user names is honoured, whatever it is"),
+            ("HOME", Some("/root"), "the worker's own is kept"),
+            ("GONE", None, "unset by the user"),
+            ("A", Some("2"), "later ones win, and setting comes after unsetting"),
+            ("PMI_RANK", Some("5"), "the plan wins over the user where a wrong value breaks the job"),
+            ("PMI_SIZE", Some("8"), "the outer launcher's is replaced"),
+            ("PMIX_RANK", None, "the outer launcher's is scrubbed"),
+            ("PMIX_X", Some("asked for"), "scrubbing comes before what the user sets"),
+            ("OMPI_COMM_WORLD_SIZE", None, "the outer launcher's is scrubbed"),
+            ("SLURM_PROCID", None, "the outer launcher's is scrubbed"),
+            ("MUSTER_OPT_NP", None, "launcher options do not leak"),
+            ("PMI_HOSTNAME", Some("10.0.0.1"), "an outer launcher's default is no default of ours"),
+            ("MPIR_CVAR_CH3_INTERFACE_HOSTNAME", Some("tuned"), "the plan's defaults yield"),
+        ] {
+            assert_eq!(got.get(name).map(String::as_str), want, "{name}: {why}");
+        }
+    }
+
+    #[test]
+    fn every_entry_is_there_once_and_has_a_reason() {
+        let entries = rank_entries(&RankFacts { spawned: true, ..facts(Bootstrap::Auto) });
+        assert_eq!(entries.iter().map(|e| e.name).collect::<BTreeSet<_>>().len(), entries.len());
+        assert!(entries.iter().all(|e| !e.reason.is_empty()));
+    }
+
+    #[test]
+    fn values_that_are_not_text_pass_through() {
+        use std::os::unix::ffi::OsStrExt;
+        let raw = OsStr::from_bytes(b"\xff\xfe").to_owned();
+        let got = rank_env([("X".into(), raw.clone())], &AppSpec::default(), &facts(Bootstrap::None));
+        assert_eq!(got.get(OsStr::new("X")), Some(&raw));
+    }
+}

@@ -1,0 +1,26 @@
+//! PMI-1 and PMI-2 as a state machine: bytes of the ranks in, actions out.
+//!
+//! [`Server`] stands for all ranks of one process group on one host. It answers whatever can be answered on this host and
+//! turns the rest into [`Action`]s: a fence to merge over the tree, a question for the root, the end of a rank.
+
+mod action;
+mod mapping;
+mod names;
+mod reply;
+mod server;
+mod spawn;
+mod v1;
+mod v2;
+mod wire;
+mod wire_v1;
+mod wire_v2;
+
+#[cfg(test)]
+mod tests;
+
+pub use action::{Action, Answer, PmiError, Upcall};
+pub use mapping::process_mapping;
+pub use names::{NAME_BYTES_MAX, NameError, NameTable, PORT_BYTES_MAX, check_name};
+pub use server::{FenceDoneError, FenceReport, GroupSetup, LocalRank, Phase, Server, SetupError};
+pub use spawn::{SpawnError, SpawnRequest, SpawnSegment};
+pub use wire::{Decoder, Dialect, Fields, MESSAGE_FIELDS_MAX, Message, WireError};

@@ -1,0 +1,416 @@
+//! One node of the tree.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
+use muster_protocol::limits::{SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
+use muster_protocol::message::{Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp};
+use muster_protocol::{Group, HostIndex, HostSet};
+
+use super::branch::Branch;
+use super::chunks::{self, Chunks};
+use super::fences::Fences;
+
+/// A connection to a child, as the shell numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EdgeId(pub u64);
+
+/// What the shell shall do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Act {
+    /// Dial a host; answer with `dialled` or `dial_failed`.
+    Dial(HostEntry),
+    /// Send a frame to a child.
+    ToChild(EdgeId, Frame),
+    /// Drop a connection.
+    Close(EdgeId),
+    /// Send a frame to the parent; at the root: hand it to the job.
+    Up(Frame),
+    /// A frame for this host itself.
+    Local(Frame),
+    /// A child wants to send output.
+    OpenBulk(EdgeId, HostEntry),
+    /// A child is silent: try it by a new connection; answer with `probed`.
+    Probe(EdgeId, HostEntry),
+    /// A child said something it must not; it is being dropped.
+    Offence(EdgeId, String),
+}
+
+#[derive(Debug)]
+struct Child {
+    entry: HostEntry,
+    /// The child and everything below it that has joined.
+    subtree: HostSet,
+    /// Hosts handed to it to connect.
+    handed: Vec<HostEntry>,
+    chunks: Chunks,
+    heard_ms: u64,
+    probe: Probe,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    Idle,
+    Running,
+    Failed,
+}
+
+/// One node of the tree; see the module above.
+#[derive(Debug)]
+pub struct TreeNode {
+    /// `None` at the root.
+    me: Option<HostIndex>,
+    stamp: Stamp,
+    radix: u32,
+    connect_timeout_ms: u64,
+    branches: Vec<Branch>,
+    children: BTreeMap<EdgeId, Child>,
+    routes: HashMap<HostIndex, EdgeId>,
+    obstacles: HashMap<HostIndex, (Obstacle, String)>,
+    /// Hosts whose parent died, and when they count as lost themselves.
+    orphans: BTreeMap<HostIndex, u64>,
+    fences: Fences,
+    acts: Vec<Act>,
+}
+
+impl TreeNode {
+    /// A node without children.
+    pub fn new(me: Option<HostIndex>, stamp: Stamp) -> Self {
+        Self {
+            me,
+            stamp,
+            radix: TREE_RADIX_DEFAULT,
+            connect_timeout_ms: 0,
+            branches: Vec::new(),
+            children: BTreeMap::new(),
+            routes: HashMap::new(),
+            obstacles: HashMap::new(),
+            orphans: BTreeMap::new(),
+            fences: Fences::new(me, stamp),
+            acts: Vec::new(),
+        }
+    }
+
+    /// What there is to do since the last call.
+    pub fn take_acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
+    }
+
+    /// Connects these hosts below this node.
+    pub fn adopt(&mut self, order: Adopt, now_ms: u64) {
+        self.radix = order.radix;
+        self.connect_timeout_ms = order.connect_timeout_ms;
+        self.take_in(order.hosts, now_ms);
+    }
+
+    fn take_in(&mut self, hosts: Vec<HostEntry>, now_ms: u64) {
+        let known = |h: &HostEntry| self.routes.contains_key(&h.index) || self.branches.iter().any(|b| b.contains(h.index));
+        let fresh: Vec<HostEntry> = hosts.into_iter().filter(|h| Some(h.index) != self.me && !known(h)).collect();
+        self.branches.extend(Branch::split(fresh, self.radix));
+        self.dial_due(now_ms);
+    }
+
+    fn dial_due(&mut self, now_ms: u64) {
+        for branch in &mut self.branches {
+            self.acts.extend(branch.due(now_ms).into_iter().map(Act::Dial));
+        }
+    }
+
+    /// A dial succeeded. The edge is closed again when its host is no longer wanted here.
+    pub fn dialled(&mut self, host: HostIndex, edge: EdgeId, now_ms: u64) {
+        let Some(at) = self.branches.iter().position(|b| b.contains(host)) else {
+            self.acts.push(Act::Close(edge));
+            return;
+        };
+        let branch = self.branches.swap_remove(at);
+        let entry = branch.entry(host).clone();
+        let handed = branch.into_rest(host);
+        self.obstacles.remove(&host);
+        if !handed.is_empty() {
+            let order = Adopt { hosts: handed.clone(), radix: self.radix, connect_timeout_ms: self.connect_timeout_ms };
+            self.acts.push(Act::ToChild(edge, self.stamp.frame(host, &order)));
+        }
+        let subtree: HostSet = [host].into_iter().collect();
+        let child =
+            Child { entry, subtree: HostSet::new(), handed, chunks: Chunks::default(), heard_ms: now_ms, probe: Probe::Idle };
+        self.children.insert(edge, child);
+        for frame in self.fences.specs() {
+            self.acts.push(Act::ToChild(edge, frame));
+        }
+        self.joined(edge, subtree);
+    }
+
+    /// A dial failed.
+    pub fn dial_failed(&mut self, host: HostIndex, why: Obstacle, text: String, now_ms: u64) {
+        let Some(branch) = self.branches.iter_mut().find(|b| b.contains(host)) else { return };
+        branch.failed(host, now_ms);
+        let story = (why, text);
+        if self.obstacles.get(&host) != Some(&story) {
+            let missing = Missing { host, why: story.0, text: story.1.clone(), final_: false };
+            self.acts.push(Act::Up(self.stamp.frame(host, &missing)));
+            self.obstacles.insert(host, story);
+        }
+        self.dial_due(now_ms);
+    }
+
+    fn joined(&mut self, edge: EdgeId, hosts: HostSet) {
+        let Some(child) = self.children.get_mut(&edge) else { return };
+        child.subtree.union_with(&hosts);
+        for host in hosts.iter() {
+            self.routes.insert(host, edge);
+            self.orphans.remove(&host);
+        }
+        self.branches.retain_mut(|b| b.remove(&hosts));
+        self.up_later_joined(&hosts);
+        self.refresh_fences();
+    }
+
+    fn up_later_joined(&mut self, hosts: &HostSet) {
+        let origin = self.me.unwrap_or(EVERY_HOST);
+        self.acts.push(Act::Up(self.stamp.frame(origin, &Joined { hosts: hosts.clone() })));
+    }
+
+    fn refresh_fences(&mut self) {
+        let mut below = HostSet::new();
+        for child in self.children.values() {
+            below.union_with(&child.subtree);
+        }
+        self.fences.set_below(&below);
+        self.drain_fences();
+    }
+
+    fn drain_fences(&mut self) {
+        let acts = self.fences.take();
+        for act in acts {
+            match act {
+                super::fences::FenceAct::Up(frame) => self.acts.push(Act::Up(frame)),
+                super::fences::FenceAct::Done(frame) => self.down(frame),
+            }
+        }
+    }
+
+    /// A frame came from a child.
+    pub fn from_child(&mut self, edge: EdgeId, frame: Frame, now_ms: u64) {
+        let Some(child) = self.children.get_mut(&edge) else { return };
+        child.heard_ms = now_ms;
+        child.probe = Probe::Idle;
+        let result = match frame.header.kind {
+            Kind::Alive => Ok(()),
+            Kind::WantBulk => {
+                let entry = child.entry.clone();
+                self.acts.push(Act::OpenBulk(edge, entry));
+                Ok(())
+            }
+            Kind::Joined => Joined::read(&frame).map(|m| self.joined(edge, m.hosts)).map_err(|e| e.to_string()),
+            Kind::Lost => self.lost_below(edge, frame),
+            Kind::FenceUp => self.fence_from_child(edge, &frame),
+            _ => {
+                self.acts.push(Act::Up(frame));
+                Ok(())
+            }
+        };
+        if let Err(why) = result {
+            self.acts.push(Act::Offence(edge, why.clone()));
+            self.acts.push(Act::Close(edge));
+            self.child_closed(edge, why, now_ms);
+        }
+    }
+
+    fn lost_below(&mut self, edge: EdgeId, frame: Frame) -> Result<(), String> {
+        let lost = Lost::read(&frame).map_err(|e| e.to_string())?;
+        if let Some(child) = self.children.get_mut(&edge) {
+            child.subtree.remove(lost.host);
+        }
+        self.routes.remove(&lost.host);
+        self.acts.push(Act::Up(frame));
+        self.refresh_fences();
+        Ok(())
+    }
+
+    fn fence_from_child(&mut self, edge: EdgeId, frame: &Frame) -> Result<(), String> {
+        let Some(child) = self.children.get_mut(&edge) else { return Ok(()) };
+        let Some(whole) = child.chunks.push(frame).map_err(|e| e.to_string())? else { return Ok(()) };
+        let (group, seq) = (frame.header.group(), frame.header.seq);
+        let (hosts, blob) = chunks::open_up(group, seq, whole).map_err(|e| e.to_string())?;
+        self.contribute(group, seq, hosts, blob)
+    }
+
+    /// This host's own contribution to a fence.
+    pub fn own_fence(&mut self, group: Group, seq: u64, blob: Bytes) -> Result<(), String> {
+        let hosts = self.me.into_iter().collect();
+        self.contribute(group, seq, hosts, blob)
+    }
+
+    fn contribute(&mut self, group: Group, seq: u64, hosts: HostSet, blob: Bytes) -> Result<(), String> {
+        self.fences.contribute(group, seq, hosts, blob)?;
+        self.drain_fences();
+        Ok(())
+    }
+
+    /// A frame came from the parent; at the root: from the job.
+    pub fn from_parent(&mut self, frame: Frame, now_ms: u64) {
+        match frame.header.kind {
+            Kind::Adopt if Some(frame.header.host) == self.me => {
+                if let Ok(order) = Adopt::read(&frame) {
+                    self.adopt(order, now_ms);
+                }
+            }
+            Kind::Heartbeat => {
+                let alive = self.stamp.frame(self.me.unwrap_or(EVERY_HOST), &Alive {});
+                if self.me.is_some() {
+                    self.acts.push(Act::Up(alive));
+                }
+                self.down(frame);
+            }
+            Kind::Resync => {
+                self.resync();
+                self.down(frame);
+            }
+            _ => self.down(frame),
+        }
+    }
+
+    /// Passes a frame to where its header says.
+    fn down(&mut self, frame: Frame) {
+        if frame.header.host != EVERY_HOST {
+            self.unicast(frame);
+            return;
+        }
+        if frame.header.kind == Kind::Spec
+            && let Ok(spec) = Spec::read(&frame)
+        {
+            self.fences.open(spec.group, spec.members, frame.clone());
+        }
+        if frame.header.kind == Kind::FenceDown {
+            self.fences.completed(frame.header.group(), frame.header.seq, frame.header.flags);
+        }
+        let edges = self.children.keys().copied();
+        self.acts.extend(edges.map(|edge| Act::ToChild(edge, frame.clone())));
+        if self.me.is_some() {
+            self.acts.push(Act::Local(frame));
+        }
+        self.drain_fences();
+    }
+
+    fn unicast(&mut self, frame: Frame) {
+        if Some(frame.header.host) == self.me {
+            self.acts.push(Act::Local(frame));
+        } else if let Some(edge) = self.routes.get(&frame.header.host) {
+            self.acts.push(Act::ToChild(*edge, frame));
+        }
+    }
+
+    /// A new parent: everything this node knows about the tree below is told again, and the nodes below do the same.
+    pub fn reparented(&mut self) {
+        self.resync();
+        self.down(self.stamp.to_all(&Resync {}));
+    }
+
+    fn resync(&mut self) {
+        let mut below = HostSet::new();
+        for child in self.children.values() {
+            below.union_with(&child.subtree);
+        }
+        if !below.is_empty() {
+            self.up_later_joined(&below);
+        }
+        for (host, (why, text)) in &self.obstacles {
+            let missing = Missing { host: *host, why: *why, text: text.clone(), final_: false };
+            self.acts.push(Act::Up(self.stamp.frame(*host, &missing)));
+        }
+        self.fences.resend();
+        self.drain_fences();
+    }
+
+    /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here.
+    pub fn child_closed(&mut self, edge: EdgeId, why: String, now_ms: u64) {
+        let Some(mut child) = self.children.remove(&edge) else { return };
+        self.routes.retain(|_, e| *e != edge);
+        child.subtree.remove(child.entry.index);
+        self.orphans.extend(child.subtree.iter().map(|h| (h, now_ms + SILENCE_DEAD_MS)));
+        let lost = Lost { host: child.entry.index, why };
+        self.acts.push(Act::Up(self.stamp.frame(child.entry.index, &lost)));
+        self.refresh_fences();
+        self.take_in(child.handed, now_ms);
+    }
+
+    /// Answer to [`Act::Probe`].
+    pub fn probed(&mut self, edge: EdgeId, alive: bool, now_ms: u64) {
+        let Some(child) = self.children.get_mut(&edge) else { return };
+        if alive {
+            // Starved, not dead: it answered a new connection, so its silence is counted afresh.
+            child.heard_ms = now_ms;
+            child.probe = Probe::Idle;
+        } else {
+            child.probe = Probe::Failed;
+        }
+        self.check_silence(now_ms);
+    }
+
+    fn check_silence(&mut self, now_ms: u64) {
+        let mut dead = Vec::new();
+        for (edge, child) in &mut self.children {
+            let silence = now_ms.saturating_sub(child.heard_ms);
+            if child.probe == Probe::Idle && silence >= SILENCE_PROBE_MS {
+                child.probe = Probe::Running;
+                self.acts.push(Act::Probe(*edge, child.entry.clone()));
+            }
+            if child.probe == Probe::Failed && silence >= SILENCE_DEAD_MS {
+                dead.push((*edge, silence));
+            }
+        }
+        for (edge, silence) in dead {
+            self.acts.push(Act::Close(edge));
+            let why = format!("silent for {:.1} s and does not answer a new connection", silence as f64 / 1000.0);
+            self.child_closed(edge, why, now_ms);
+        }
+    }
+
+    fn check_orphans(&mut self, now_ms: u64) {
+        let late: HostSet = self.orphans.iter().filter(|(_, due)| **due <= now_ms).map(|(h, _)| *h).collect();
+        if late.is_empty() {
+            return;
+        }
+        self.branches.retain_mut(|b| b.remove(&late));
+        for host in late.iter() {
+            self.orphans.remove(&host);
+            let last = self.obstacles.get(&host).map(|(_, text)| format!(" ({text})")).unwrap_or_default();
+            let why = format!("its parent in the tree died and it could not be reached again{last}");
+            self.acts.push(Act::Up(self.stamp.frame(host, &Lost { host, why })));
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.dial_due(now_ms);
+        self.check_silence(now_ms);
+        self.check_orphans(now_ms);
+    }
+
+    /// When [`TreeNode::tick`] is due next because of dials, in milliseconds. Silence is looked at with every heartbeat.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        let dials = self.branches.iter().filter_map(Branch::next_due_ms);
+        dials.chain(self.orphans.values().copied()).min()
+    }
+
+    /// Hosts below this node that have joined.
+    pub fn joined_below(&self) -> HostSet {
+        self.routes.keys().copied().collect()
+    }
+
+    /// Connections to children.
+    pub fn child_count(&self) -> usize {
+        self.children.len()
+    }
+
+    /// The edge that leads to a host.
+    pub fn route(&self, host: HostIndex) -> Option<EdgeId> {
+        self.routes.get(&host).copied()
+    }
+
+    /// Members of a group that have not contributed to its current fence.
+    pub fn fence_missing(&self, group: Group) -> Option<(u64, HostSet)> {
+        self.fences.missing(group)
+    }
+}

@@ -1,0 +1,109 @@
+//! Facts about this process and its machine.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::path::Path;
+
+use crate::affinity;
+use crate::pipe::check;
+
+/// Resident set of this process, in KiB.
+pub fn rss_kib() -> io::Result<u64> {
+    let statm = std::fs::read_to_string("/proc/self/statm")?;
+    let pages: u64 = statm
+        .split_ascii_whitespace()
+        .nth(1)
+        .and_then(|p| p.parse().ok())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/self/statm has no second number"))?;
+    // SAFETY: sysconf takes an integer and touches no memory of ours.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    Ok(pages * u64::try_from(page_bytes).unwrap_or(4096) / 1024)
+}
+
+/// The machine's (or pod's) name, as the kernel has it; no resolver is asked.
+pub fn hostname() -> String {
+    // SAFETY: all-zero is a valid utsname.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: uname writes to `names`, which outlives the call; it fails for a bad pointer only.
+    unsafe { libc::uname(&mut names) };
+    // SAFETY: the kernel ends the name with a zero byte inside the array.
+    let name = unsafe { CStr::from_ptr(names.nodename.as_ptr()) };
+    name.to_string_lossy().into_owned()
+}
+
+/// The id that the kernel gave to this boot of the machine; none when `/proc` is missing.
+pub fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Cores that this process can keep busy: its affinity, cut by the CPU quota of its cgroup (rounded up); at least 1.
+pub fn cpu_count() -> usize {
+    let cores = affinity::get().map_or(1, |c| c.len());
+    let quota = quota(Path::new("/sys/fs/cgroup"));
+    quota.map_or(cores, |q| cores.min(q)).max(1)
+}
+
+/// The quota at the root of the cgroup mount, which in a container is the container's: version 2, else version 1.
+fn quota(root: &Path) -> Option<usize> {
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
+    let (quota, period) = match read("cpu.max") {
+        Some(max) => {
+            let mut fields = max.split_ascii_whitespace().map(str::to_owned);
+            (fields.next()?, fields.next()?)
+        }
+        None => (read("cpu/cpu.cfs_quota_us")?, read("cpu/cpu.cfs_period_us")?),
+    };
+    let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
+    if period == 0 { None } else { usize::try_from(quota.div_ceil(period)).ok() }
+}
+
+/// Names the calling thread, for those who look with `ps` or a debugger; the kernel keeps 15 bytes.
+pub fn set_thread_name(name: &str) -> io::Result<()> {
+    let name = CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    // SAFETY: this prctl reads a string that ends with a zero byte and outlives the call.
+    check(unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_plausible() {
+        assert!(rss_kib().unwrap() > 100);
+        let uname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
+        assert_eq!(hostname(), uname.trim());
+        assert_eq!(boot_id().unwrap().len(), 36);
+        assert!((1..=affinity::get().unwrap().len()).contains(&cpu_count()));
+    }
+
+    #[test]
+    fn quotas_of_both_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(quota(dir.path()), None);
+        std::fs::create_dir(dir.path().join("cpu")).unwrap();
+        std::fs::write(dir.path().join("cpu/cpu.cfs_quota_us"), "-1\n").unwrap();
+        std::fs::write(dir.path().join("cpu/cpu.cfs_period_us"), "100000\n").unwrap();
+        assert_eq!(quota(dir.path()), None);
+        std::fs::write(dir.path().join("cpu/cpu.cfs_quota_us"), "400000\n").unwrap();
+        assert_eq!(quota(dir.path()), Some(4));
+        std::fs::write(dir.path().join("cpu.max"), "150000 100000\n").unwrap();
+        assert_eq!(quota(dir.path()), Some(2));
+        std::fs::write(dir.path().join("cpu.max"), "max 100000\n").unwrap();
+        assert_eq!(quota(dir.path()), None);
+        std::fs::write(dir.path().join("cpu.max"), "5 0\n").unwrap();
+        assert_eq!(quota(dir.path()), None);
+    }
+
+    #[test]
+    fn a_thread_is_named() {
+        std::thread::spawn(|| {
+            set_thread_name("muster-test").unwrap();
+            assert_eq!(std::fs::read_to_string("/proc/thread-self/comm").unwrap(), "muster-test\n");
+        })
+        .join()
+        .unwrap();
+        assert!(set_thread_name("a\0b").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Compiles tests/programs/*.c with every MPI at hand into target/programs/<mpi>/:
+#   mpich4   Debian's MPICH 4.0.2 (libmpich.so.12)
+#   mpich5   MPICH 5.0.2 from its wheel (libmpi.so.12)
+#   impi     the mpich5 programs, linked against Intel MPI's libmpi.so.12 at run time by their run path
+#   plain    programs that use no MPI, linked statically enough to run anywhere here
+# A program is compiled only when its source is newer.
+. "$(dirname "$0")/lib.sh"
+
+SOURCES=$ROOT/tests/programs
+OUT=$ROOT/target/programs
+FLAGS=(-std=gnu11 -O1 -Wall -Wextra -Werror -I"$SOURCES")
+
+uses_mpi() { grep -q '^#include <mpi.h>' "$1"; }
+
+stale() { [ ! "$2" -nt "$1" ] || [ "$SOURCES/common.h" -nt "$2" ] || [ "$ROOT/scripts/build-tests.sh" -nt "$2" ]; }
+
+compile_all() { # FOLDER KIND COMPILER…
+    local to=$OUT/$1 kind=$2 source program
+    shift 2
+    mkdir -p "$to"
+    for source in "$SOURCES"/*.c; do
+        if uses_mpi "$source"; then [ "$kind" = mpi ] || continue; else [ "$kind" = plain ] || continue; fi
+        program=$to/$(basename "$source" .c)
+        if stale "$source" "$program"; then "$@" "${FLAGS[@]}" -o "$program" "$source" -lpthread; fi
+    done
+}
+
+compile_all plain plain cc
+if command -v mpicc.mpich >/dev/null; then
+    compile_all mpich4 mpi mpicc.mpich
+else
+    die "mpicc.mpich is missing; scripts/setup.sh installs it"
+fi
+WHEEL=$MPI_PREFIXES/mpich
+[ -x "$WHEEL/bin/mpicc" ] || die "$WHEEL/bin/mpicc is missing; scripts/setup.sh installs it"
+compile_all mpich5 mpi "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/lib"
+compile_all impi mpi "$WHEEL/bin/mpicc" -Wl,--disable-new-dtags "-Wl,-rpath,$MPI_PREFIXES/impi/lib"

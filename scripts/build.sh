@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds what a user installs into dist/: static `muster` and `muster-agent`, and the dynamic programs beside them.
+. "$(dirname "$0")/lib.sh"
+need_cargo
+
+TARGET=$(host_triple)
+BIN=$ROOT/dist/bin
+mkdir -p "$BIN" "$ROOT/dist/lib"
+
+# An explicit --target keeps +crt-static away from build scripts and procedural macros, which must be dynamic.
+build_static() {
+    local var=CARGO_TARGET_${TARGET^^}_RUSTFLAGS
+    var=${var//-/_}
+    env "$var=-C target-feature=+crt-static" cargo build --locked --release --target "$TARGET" --bins \
+        -p muster-launcher -p muster-worker-agent
+}
+
+# A dynamic agent works here and fails in the images it is copied into, so it must not leave this script.
+assert_static() {
+    local interpreter
+    interpreter=$(readelf -lW "$1" | grep -c 'INTERP' || true)
+    [ "$interpreter" = 0 ] || die "$1 is not static: it names a program interpreter"
+}
+
+# install_changed FILE TO: an unchanged file keeps its inode, a changed one gets a new one even while it runs.
+install_changed() {
+    cmp -s "$1" "$2" && return
+    install -m 755 "$1" "$2.new"
+    mv "$2.new" "$2"
+}
+
+# The binding's build script does not notice another MPICC: one target folder per MPI keeps them apart.
+build_allreduce() { # NAME MPICC BINARY
+    command -v "$2" >/dev/null || { say "$2 is missing: $3 is not built (scripts/setup.sh installs it)"; return; }
+    MPICC=$2 CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/$1 \
+        cargo build --locked --release --manifest-path native/allreduce-mpi/Cargo.toml
+    install_changed "$ROOT/target/allreduce-mpi/$1/release/muster-allreduce-mpi" "$BIN/$3"
+}
+
+build_static
+for program in muster muster-agent; do
+    built=$ROOT/target/$TARGET/release/$program
+    assert_static "$built"
+    install_changed "$built" "$BIN/$program"
+done
+build_allreduce debian-mpich mpicc.mpich muster-allreduce-mpi

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# Four hosts with an agent each, eight ranks of a checked allreduce over them. As root every host has its own network,
+# host name, /tmp and processes. Arguments go to the allreduce program, e.g. `scripts/demo.sh -e 1M`.
+. "$(dirname "$0")/lib.sh"
+need_cargo
+
+[ "$(id -u)" = 0 ] || die "the demonstration makes its hosts out of namespaces, which needs root"
+cargo build --locked --quiet -p muster-cluster --bin cluster-up
+# cluster-up starts the agents, puts the job key's path into MUSTER_DEMO_KEY and runs the rest on the launcher host.
+exec "$ROOT/target/debug/cluster-up" --hosts 4 --agents -- \
+    sh -c 'exec "$@" --key-file "$MUSTER_DEMO_KEY" -H h0:2,h1:2,h2:2,h3:2 '"$ROOT/dist/bin/muster-allreduce-mpi -b 8 -e 16M -f 2 $*" \
+    sh "$ROOT/dist/bin/muster" run -v

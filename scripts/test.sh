@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Builds the C programs of the end-to-end tests and runs every test of the workspace. Arguments go to the runner.
+. "$(dirname "$0")/lib.sh"
+need_cargo
+
+scripts/build-tests.sh
+[ "$(id -u)" = 0 ] || say "not root: tests that need a cluster of namespaces will say so and be skipped"
+if command -v cargo-nextest >/dev/null; then
+    cargo nextest run --locked --workspace "$@"
+else
+    say "cargo-nextest is not installed: cargo test runs one test binary after the other"
+    cargo test --locked --workspace "$@"
+fi

@@ -2,7 +2,7 @@
 # Compiles tests/programs/*.c with every MPI at hand into target/programs/<mpi>/:
 #   mpich4   Debian's MPICH 4.0.2 (libmpich.so.12)
 #   mpich5   MPICH 5.0.2 from its wheel (libmpi.so.12)
-#   impi     the mpich5 programs, linked against Intel MPI's libmpi.so.12 at run time by their run path
+#   impi     the mpich5 programs, which find Intel MPI's libmpi.so.12 at run time by their run path
 #   plain    programs that use no MPI, linked statically enough to run anywhere here
 # A program is compiled only when its source is newer.
 . "$(dirname "$0")/lib.sh"
@@ -35,4 +35,6 @@ fi
 WHEEL=$MPI_PREFIXES/mpich
 [ -x "$WHEEL/bin/mpicc" ] || die "$WHEEL/bin/mpicc is missing; scripts/setup.sh installs it"
 compile_all mpich5 mpi "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/lib"
-compile_all impi mpi "$WHEEL/bin/mpicc" -Wl,--disable-new-dtags "-Wl,-rpath,$MPI_PREFIXES/impi/lib"
+# Not by its mpicc, which would name its own library's folder first. Libraries needed by libmpi are left to run time.
+compile_all impi mpi cc "-I$WHEEL/include" "-L$WHEEL/lib" -Wl,--no-as-needed,--allow-shlib-undefined -lmpi \
+    -Wl,--disable-new-dtags "-Wl,-rpath,$MPI_PREFIXES/impi/lib"

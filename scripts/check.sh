@@ -11,6 +11,6 @@ RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-p
 
 cargo fmt --manifest-path native/allreduce-mpi/Cargo.toml --check
 MPICC=mpicc.mpich CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/debian-mpich \
-    cargo clippy --locked --release --manifest-path native/allreduce-mpi/Cargo.toml -- -D warnings
-(cd native/allreduce-mpi && PATH=$VENV/bin:$PATH cargo deny --locked check --config ../../deny.toml bans licenses sources)
+    cargo clippy --locked --release --manifest-path native/allreduce-mpi/Cargo.toml --all-targets -- -D warnings
+(cd native/allreduce-mpi && PATH=$VENV/bin:$PATH cargo deny --locked --config ../../deny.toml check bans licenses sources)
 say "all checks passed"

@@ -215,10 +215,8 @@ impl Kvs {
         }
         let mut fresh = fresh.freeze();
         let old = std::mem::take(&mut self.index);
-        self.index = old
-            .into_iter()
-            .map(|(key, value)| (fresh.split_to(key.len()), fresh.split_to(value.len())))
-            .collect();
+        self.index =
+            old.into_iter().map(|(key, value)| (fresh.split_to(key.len()), fresh.split_to(value.len()))).collect();
         self.retained = self.live;
     }
 }
@@ -293,6 +291,7 @@ mod tests {
         }
         assert_eq!(kvs.get(b"stays").unwrap(), "here");
         assert_eq!(kvs.get(b"k").unwrap(), &value);
+        assert_eq!(kvs.live, 2 * ENTRY_HEADER_BYTES + "staysherek".len() + value.len());
     }
 
     #[test]

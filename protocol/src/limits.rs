@@ -70,7 +70,7 @@ pub const PMI_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Names published in one job.
 pub const PMI_NAMES_MAX: usize = 65_536;
 
-const _: () = assert!(PMI_VALUE_BYTES_MAX % 2 == 0);
+const _: () = assert!(PMI_VALUE_BYTES_MAX.is_multiple_of(2));
 const _: () = assert!(SILENCE_PROBE_MS > 2 * HEARTBEAT_PERIOD_MS && SILENCE_DEAD_MS > SILENCE_PROBE_MS);
 const _: () = assert!(FENCE_LEASE_MS > SILENCE_DEAD_MS + LEASE_KILL_RESERVE_MS);
 const _: () = assert!(BULK_PAYLOAD_BYTES_MAX <= STREAM_WINDOW_BYTES_MAX);

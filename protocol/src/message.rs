@@ -166,16 +166,16 @@ pub enum StdinTo {
     One(#[n(0)] ProcId),
 }
 
-/// A limit on a resource of every rank; numbers as in `getrlimit(2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+/// A limit on a resource of every rank.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Rlimit {
-    /// `RLIMIT_*` number.
+    /// Its name as in `limits.conf`: `nofile`, `memlock`, …
     #[n(0)]
-    pub resource: u32,
-    /// Soft limit.
+    pub resource: String,
+    /// Soft limit; the largest number stands for no limit.
     #[n(1)]
     pub soft: u64,
-    /// Hard limit.
+    /// Hard limit; the largest number stands for no limit.
     #[n(2)]
     pub hard: u64,
 }
@@ -304,7 +304,11 @@ pub struct Query {}
 
 /// The job is over: end what is left, close every stream, confirm with `Ended`.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct End {}
+pub struct End {
+    /// Exit status of the job, as far as it is known.
+    #[n(0)]
+    pub status: u8,
+}
 
 // ------------------------------------------------------------------------------------------------------------------ upward
 

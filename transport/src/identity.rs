@@ -180,7 +180,7 @@ mod tests {
     fn the_derivation_never_changes() {
         let public = JobKey::from_bytes(b"0123456789abcdef").unwrap().identity().public_key().to_vec();
         let hex: String = public[12..].iter().map(|b| format!("{b:02x}")).collect();
-        assert_eq!(hex, "PINNED");
+        assert_eq!(hex, "297ea81494c26c88e6a7348887a7ac6fedeae7ffbae3d3879f1488646ac7b88e");
     }
 
     #[test]

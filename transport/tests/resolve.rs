@@ -1,7 +1,5 @@
 //! Names through the files and through a small DNS server on loopback.
 
-mod common;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +18,7 @@ async fn dns(known: &[(&str, Ipv4Addr)]) -> Dns {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let port = socket.local_addr().unwrap().port();
     let queries = Arc::new(AtomicUsize::new(0));
-    let known = known.iter().map(|(name, ip)| ((*name).to_owned(), *ip)).collect();
+    let known: Vec<_> = known.iter().map(|(name, ip)| ((*name).to_owned(), *ip)).collect();
     let known = Arc::new(std::sync::Mutex::new(known));
     let (counter, names) = (queries.clone(), known.clone());
     tokio::spawn(async move {
@@ -112,8 +110,8 @@ async fn the_hosts_file_comes_first_and_is_read_again_when_it_changes() {
 async fn dns_is_asked_with_the_search_list_and_nothing_is_remembered() {
     let server = dns(&[("worker-1.job.svc.cluster.test.", Ipv4Addr::new(10, 0, 0, 1))]).await;
     let conf = "search svc.cluster.test cluster.test\nnameserver 127.0.0.1\noptions ndots:5 timeout:2\n";
-    let resolver = Files::new(None, Some(conf));
-    let resolver = resolver.resolver(server.port);
+    let files = Files::new(None, Some(conf));
+    let resolver = files.resolver(server.port);
     assert_eq!(resolver.resolve("worker-1.job").await.unwrap(), [ip("10.0.0.1")]);
     let asked = server.queries.load(Ordering::Relaxed);
     assert_eq!(resolver.resolve("worker-1.job").await.unwrap(), [ip("10.0.0.1")]);
@@ -139,7 +137,7 @@ async fn a_server_that_is_not_there_is_named_as_such() {
 
 #[tokio::test]
 async fn what_cannot_be_a_name_is_not_asked_for() {
-    let resolver = Files::new(None, None);
-    let error = resolver.resolver(53).resolve("worker 3").await.unwrap_err();
+    let files = Files::new(None, None);
+    let error = files.resolver(53).resolve("worker 3").await.unwrap_err();
     assert!(matches!(error, ResolveError::BadName { .. }) && !error.retryable(), "{error}");
 }

@@ -1,4 +1,11 @@
 #![forbid(unsafe_code)]
-//! The agent on every host, as a library.
+//! The agent on every host.
+//!
+//! Two halves with a message border between them: [`session`] speaks the protocol and decides, [`executor`] starts and ends
+//! processes. [`agent`] is the loop around both, [`door`] lets launchers and parents in, [`setup`] reads the command line.
 
+pub mod agent;
+pub mod door;
 pub mod executor;
+pub mod session;
+pub mod setup;

@@ -1,2 +1,44 @@
-//! placeholder
-fn main() {}
+#![forbid(unsafe_code)]
+//! `muster-agent`: starts ranks on this host for launchers that hold the job key.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use muster_core::exit::Outcome;
+use muster_worker_agent::setup::{self, Options};
+
+fn main() -> ExitCode {
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => {
+            // Help and version go to standard output and are no errors.
+            let _ = error.print();
+            let usage = Outcome::Usage.code();
+            return ExitCode::from(if error.use_stderr() { usage } else { 0 });
+        }
+    };
+    setup::start_logging(options.log);
+    if options.check {
+        return match setup::check(&options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                tracing::error!("not ready: {error:#}");
+                ExitCode::FAILURE
+            }
+        };
+    }
+    let config = match options.validate() {
+        Ok(config) => config,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            return ExitCode::from(Outcome::Usage.code());
+        }
+    };
+    match setup::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(Outcome::Internal.code())
+        }
+    }
+}

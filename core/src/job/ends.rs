@@ -51,9 +51,9 @@ impl Job {
             return;
         };
         match exit.phase {
-            Phase::Initialised => self.fail(Cause::LeftEarly { place, code }, now_ms),
-            Phase::Untouched if self.table.pmi_in_use(group) => self.fail(Cause::NeverCame { place, code }, now_ms),
-            Phase::Untouched if code != 0 => self.fail(ended, now_ms),
+            Phase::Initialised => self.fail(Cause::LeftEarly { place, code }),
+            Phase::Untouched if self.table.pmi_in_use(group) => self.fail(Cause::NeverCame { place, code }),
+            Phase::Untouched if code != 0 => self.fail(ended),
             Phase::Untouched => {
                 if let Some(state) = self.table.groups.get_mut(group.0 as usize) {
                     state.untouched_end.get_or_insert((id, code));

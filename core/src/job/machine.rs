@@ -360,7 +360,8 @@ impl Job {
         };
         if idle {
             self.stage = Stage::Closing;
-            self.broadcast(&End {});
+            let status = self.cause.as_ref().map_or(0, |c| c.outcome().code());
+            self.broadcast(&End { status });
         }
         if self.stage == Stage::Closing && self.table.confirmed() {
             self.stage = Stage::Over;

@@ -19,7 +19,7 @@ pub fn process_mapping(nodes: &[u32]) -> Option<String> {
         return whole;
     }
     let wrapped = render(&nodes[..period]);
-    if nodes.len() % period == 0 {
+    if nodes.len().is_multiple_of(period) {
         return match (whole, wrapped) {
             (Some(whole), Some(wrapped)) if wrapped.len() < whole.len() => Some(wrapped),
             (whole, wrapped) => whole.or(wrapped),

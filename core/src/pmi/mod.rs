@@ -4,10 +4,12 @@
 //! turns the rest into [`Action`]s: a fence to merge over the tree, a question for the root, the end of a rank.
 
 mod action;
+mod answers;
 mod mapping;
 mod names;
 mod reply;
 mod server;
+mod setup;
 mod spawn;
 mod v1;
 mod v2;
@@ -21,6 +23,7 @@ mod tests;
 pub use action::{Action, Answer, PmiError, Upcall};
 pub use mapping::process_mapping;
 pub use names::{NAME_BYTES_MAX, NameError, NameTable, PORT_BYTES_MAX, check_name};
-pub use server::{FenceDoneError, FenceReport, GroupSetup, LocalRank, Phase, Server, SetupError};
+pub use server::{FenceDoneError, FenceReport, Phase, Server};
+pub use setup::{GroupSetup, LocalRank, SetupError};
 pub use spawn::{SpawnError, SpawnRequest, SpawnSegment};
 pub use wire::{Decoder, Dialect, Fields, MESSAGE_FIELDS_MAX, Message, WireError};

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use muster_protocol::limits::{PMI_KVSNAME_BYTES_MAX, PMI_VALUE_BYTES_MAX, RANKS_PER_HOST_MAX};
+use muster_protocol::limits::PMI_VALUE_BYTES_MAX;
 use muster_protocol::{Group, Rank};
 
-use super::action::{Action, Answer, PmiError, Upcall};
+use super::action::{Action, PmiError};
+use super::answers::Asked;
 use super::reply::Reply;
+use super::setup::{GroupSetup, SetupError, check};
 use super::wire::{Decoder, Dialect, Message, shown};
 use crate::kvs::{Kvs, KvsError};
 
@@ -15,79 +17,6 @@ use crate::kvs::{Kvs, KvsError};
 pub(super) const WAITING_REQUESTS_MAX: usize = 64;
 /// Length of the mark by which a PMI-2 client tells its threads apart.
 const THRID_BYTES_MAX: usize = 256;
-
-/// A rank of the group on this host.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LocalRank {
-    /// Its rank in the group.
-    pub rank: Rank,
-    /// Which program of the command line, or of the spawn, it runs.
-    pub appnum: u32,
-}
-
-/// What a server must know of its group.
-#[derive(Debug, Clone)]
-pub struct GroupSetup {
-    /// The process group.
-    pub group: Group,
-    /// Number of its ranks on all hosts.
-    pub size: u32,
-    /// Its ranks on this host; the position here is the `local` of the server's calls.
-    pub local: Vec<LocalRank>,
-    /// Name of its key-value space. Keep it short: old clients take its maximum from the room for values.
-    pub kvsname: String,
-    /// `PMI_process_mapping`, or nothing if no form of it fits.
-    pub mapping: Option<String>,
-    /// How many processes the job could have; nothing if that is unlimited.
-    pub universe_size: Option<u32>,
-    /// Pairs that can be read before the first fence: what a spawner has handed over.
-    pub preput: Vec<(Bytes, Bytes)>,
-    /// Key-value space of the spawner's group, for a spawned group.
-    pub spawner: Option<String>,
-}
-
-/// Why a server cannot be made.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SetupError {
-    /// No ranks here, or more than a host may have.
-    #[error("group {group}: {count} ranks on this host, must be 1 to {RANKS_PER_HOST_MAX}")]
-    LocalRanks {
-        /// The process group.
-        group: Group,
-        /// How many.
-        count: usize,
-    },
-    /// A rank is not below the size, or is there twice.
-    #[error("group {group}: rank {rank} is there twice or not below the size {size}")]
-    Rank {
-        /// The process group.
-        group: Group,
-        /// The rank.
-        rank: Rank,
-        /// Size of the group.
-        size: u32,
-    },
-    /// The name cannot travel in a message.
-    #[error("group {group}: {what} {name:?} must be 1 to {max} printable characters without blank, semicolon and backslash")]
-    Text {
-        /// The process group.
-        group: Group,
-        /// Which text.
-        what: &'static str,
-        /// The text.
-        name: String,
-        /// Its length at most.
-        max: usize,
-    },
-    /// The handed-over pairs do not fit.
-    #[error("group {group}: handed-over key-values do not fit")]
-    Preput {
-        /// The process group.
-        group: Group,
-        /// Why.
-        source: KvsError,
-    },
-}
 
 /// How far a rank has come with PMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -166,14 +95,6 @@ pub(super) struct Member {
     pub(super) waiting: usize,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asked {
-    Publish,
-    Lookup,
-    Unpublish,
-    Spawn,
-}
-
 /// The PMI service for one process group on one host.
 #[derive(Debug)]
 pub struct Server {
@@ -183,8 +104,8 @@ pub struct Server {
     pub(super) node_attrs: Kvs,
     /// Threads that wait for a node attribute.
     pub(super) parked: Vec<(Asker, Bytes)>,
-    calls: HashMap<u64, (Asker, Asked)>,
-    next_token: u64,
+    pub(super) calls: HashMap<u64, (Asker, Asked)>,
+    pub(super) next_token: u64,
     seq: u64,
     in_flight: bool,
 }
@@ -310,31 +231,6 @@ impl Server {
         Ok(())
     }
 
-    /// The root's answer to an upcall. Ignored if the rank is gone.
-    pub fn answer(&mut self, token: u64, answer: Answer, out: &mut Vec<Action>) {
-        let Some((asker, asked)) = self.calls.remove(&token) else { return };
-        self.members[asker.local].waiting -= 1;
-        let bytes = match asked {
-            Asked::Publish => {
-                let reply = match answer {
-                    Answer::Published(Ok(())) => asker.reply("publish_result", "name-publish-response", 0),
-                    Answer::Published(Err(error)) => {
-                        asker.reply("publish_result", "name-publish-response", 1).reason(&error.to_string())
-                    }
-                    _ => asker.reply("publish_result", "name-publish-response", 1),
-                };
-                reply.finish()
-            }
-            Asked::Lookup => found(&asker, answer),
-            Asked::Unpublish => {
-                let rc = i32::from(answer != Answer::Unpublished(true));
-                asker.reply("unpublish_result", "name-unpublish-response", rc).finish()
-            }
-            Asked::Spawn => spawned(&asker, answer),
-        };
-        out.push(Action::Send { local: asker.local, bytes });
-    }
-
     fn message(&mut self, local: usize, message: &Message, out: &mut Vec<Action>) -> Result<(), PmiError> {
         let command = message.command();
         let thrid = message.fields.get("thrid").filter(|_| message.dialect == Dialect::V2).cloned();
@@ -375,21 +271,6 @@ impl Server {
         }
         member.fence = Some(asker);
         self.complete_fence(out);
-        Ok(())
-    }
-
-    pub(super) fn upcall(&mut self, asker: Asker, call: Upcall, out: &mut Vec<Action>) -> Result<(), PmiError> {
-        self.count_request(asker.local)?;
-        let asked = match call {
-            Upcall::Publish { .. } => Asked::Publish,
-            Upcall::Lookup { .. } => Asked::Lookup,
-            Upcall::Unpublish { .. } => Asked::Unpublish,
-            Upcall::Spawn(_) => Asked::Spawn,
-        };
-        let token = self.next_token;
-        self.next_token += 1;
-        out.push(Action::Upcall { token, rank: self.members[asker.local].rank, call });
-        self.calls.insert(token, (asker, asked));
         Ok(())
     }
 
@@ -443,62 +324,4 @@ impl Server {
             out.push(Action::Fence { seq: self.seq, blob: self.kvs.take_pending() });
         }
     }
-}
-
-fn found(asker: &Asker, answer: Answer) -> Bytes {
-    let port = match answer {
-        Answer::Found(Some(port)) if super::reply::can_carry(asker.dialect, &port) => port,
-        _ => {
-            let reply = asker.reply("lookup_result", "name-lookup-response", 1);
-            return if asker.dialect == Dialect::V2 { reply.text("found", "FALSE").finish() } else { reply.finish() };
-        }
-    };
-    let mut reply = asker.reply("lookup_result", "name-lookup-response", 0);
-    if asker.dialect == Dialect::V2 {
-        // MPICH reads port, Slurm's library reads value.
-        reply = reply.text("found", "TRUE").bytes("value", &port);
-    }
-    reply.bytes("port", &port).finish()
-}
-
-fn spawned(asker: &Asker, answer: Answer) -> Bytes {
-    match answer {
-        Answer::Spawned { kvsname, errcodes } => {
-            let mut reply = asker.reply("spawn_result", "spawn-response", 0).text("jobid", &kvsname);
-            // Clients take a missing list for zeros, and old ones have no room for a long line.
-            if errcodes.iter().any(|code| *code != 0) && errcodes.len() <= RANKS_PER_HOST_MAX as usize {
-                let codes: Vec<String> = errcodes.iter().map(i32::to_string).collect();
-                reply = reply.text("errcodes", &codes.join(","));
-            }
-            reply.finish()
-        }
-        Answer::SpawnFailed { reason } => asker.reply("spawn_result", "spawn-response", 1).reason(&reason).finish(),
-        _ => asker.reply("spawn_result", "spawn-response", 1).finish(),
-    }
-}
-
-fn check(setup: &GroupSetup) -> Result<(), SetupError> {
-    let (group, size, count) = (setup.group, setup.size, setup.local.len());
-    if count == 0 || count > RANKS_PER_HOST_MAX as usize {
-        return Err(SetupError::LocalRanks { group, count });
-    }
-    let mut seen = std::collections::HashSet::new();
-    for LocalRank { rank, .. } in &setup.local {
-        if rank.0 >= size || !seen.insert(*rank) {
-            return Err(SetupError::Rank { group, rank: *rank, size });
-        }
-    }
-    let texts = [
-        ("key-value space", Some(&setup.kvsname), PMI_KVSNAME_BYTES_MAX),
-        ("spawner", setup.spawner.as_ref(), PMI_KVSNAME_BYTES_MAX),
-        ("process mapping", setup.mapping.as_ref(), PMI_VALUE_BYTES_MAX),
-    ];
-    for (what, text, max) in texts {
-        let Some(text) = text else { continue };
-        let plain = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b';' | b'\\'));
-        if text.is_empty() || text.len() > max || !plain {
-            return Err(SetupError::Text { group, what, name: text.clone(), max });
-        }
-    }
-    Ok(())
 }

@@ -72,7 +72,9 @@ pub enum SpawnError {
         got: usize,
     },
     /// A pair for the new group's key-value space does not fit.
-    #[error("spawn hands over a key of {key} bytes with a value of {value}, at most {PMI_KEY_BYTES_MAX} and {PMI_VALUE_BYTES_MAX}")]
+    #[error(
+        "spawn hands over a key of {key} bytes with a value of {value}, at most {PMI_KEY_BYTES_MAX} and {PMI_VALUE_BYTES_MAX}"
+    )]
     Preput {
         /// Length of the key.
         key: usize,
@@ -153,7 +155,8 @@ impl SpawnRequest {
             return Err(SpawnError::Segments { announced, got: starts.len() });
         }
         let ends = starts.iter().copied().skip(1).chain([pairs.len()]);
-        let segments = starts.iter().zip(ends).enumerate().map(|(i, (start, end))| segment(&V2, i, &pairs[*start..end]));
+        let segments =
+            starts.iter().zip(ends).enumerate().map(|(i, (start, end))| segment(&V2, i, &pairs[*start..end]));
         Self::checked(segments.collect::<Result<_, _>>()?, preput(&V2, head)?)
     }
 

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use muster_protocol::limits::{PMI_KEY_BYTES_MAX, PMI_KVSNAME_BYTES_MAX, PMI_VALUE_BYTES_MAX};
 
 use super::action::{Action, PmiError, Upcall};
-use super::names::check_name;
+use super::answers::found;
+use super::names::{NAME_BYTES_MAX, check_name};
 use super::reply::can_carry;
 use super::server::{Asker, Server};
 use super::spawn::SpawnRequest;
@@ -40,9 +41,7 @@ impl Server {
                 .number("keylen_max", PMI_KEY_BYTES_MAX as i64)
                 .number("vallen_max", PMI_VALUE_BYTES_MAX as i64)
                 .finish(),
-            b"get_appnum" => {
-                reply("appnum", 0).number("appnum", i64::from(self.members[asker.local].appnum)).finish()
-            }
+            b"get_appnum" => reply("appnum", 0).number("appnum", i64::from(self.members[asker.local].appnum)).finish(),
             b"get_universe_size" => {
                 reply("universe_size", 0).number("size", self.setup.universe_size.map_or(-1, i64::from)).finish()
             }
@@ -164,10 +163,19 @@ impl Server {
     }
 
     pub(super) fn lookup_name(&mut self, asker: Asker, name: &[u8], out: &mut Vec<Action>) -> Result<(), PmiError> {
+        if name.len() > NAME_BYTES_MAX {
+            out.push(Action::Send { local: asker.local, bytes: found(&asker, None) });
+            return Ok(());
+        }
         self.upcall(asker, Upcall::Lookup { name: own(name) }, out)
     }
 
     pub(super) fn unpublish_name(&mut self, asker: Asker, name: &[u8], out: &mut Vec<Action>) -> Result<(), PmiError> {
+        if name.len() > NAME_BYTES_MAX {
+            let reply = asker.reply("unpublish_result", "name-unpublish-response", FAIL);
+            out.push(Action::Send { local: asker.local, bytes: reply.finish() });
+            return Ok(());
+        }
         self.upcall(asker, Upcall::Unpublish { name: own(name) }, out)
     }
 

@@ -29,10 +29,8 @@ impl Server {
                 reply("kvs-put-response", rc).finish()
             }
             b"kvs-get" => {
-                let own_job = message
-                    .fields
-                    .get("jobid")
-                    .is_none_or(|job| job.is_empty() || *job == self.setup.kvsname);
+                let own_job =
+                    message.fields.get("jobid").is_none_or(|job| job.is_empty() || *job == self.setup.kvsname);
                 let key = required(message, "key")?;
                 let value = own_job.then(|| self.value(asker.dialect, key)).flatten();
                 looked_up(reply("kvs-get-response", 0), value)
@@ -99,7 +97,8 @@ impl Server {
         }
         let bytes = asker.reply("info-putnodeattr-response", "info-putnodeattr-response", rc).finish();
         out.push(Action::Send { local: asker.local, bytes });
-        let (ready, parked) = std::mem::take(&mut self.parked).into_iter().partition(|(_, wanted)| rc == 0 && wanted == key);
+        let (ready, parked) =
+            std::mem::take(&mut self.parked).into_iter().partition(|(_, wanted)| rc == 0 && wanted == key);
         self.parked = parked;
         let ready: Vec<(Asker, Bytes)> = ready;
         for (waiter, _) in ready {
@@ -113,7 +112,8 @@ impl Server {
         let key = required(message, "key")?;
         let value = self.node_attrs.get(key).cloned();
         let wait = message.fields.get("wait").is_some_and(|wait| wait.eq_ignore_ascii_case(b"TRUE"));
-        if value.is_none() && wait {
+        // A key that nobody may put is not worth waiting for.
+        if value.is_none() && wait && check_pair(key, b"any") == 0 {
             self.count_request(asker.local)?;
             self.parked.push((asker, own(key)));
             return Ok(());

@@ -23,8 +23,10 @@ fn words(file: &str, text: &str) -> Result<Vec<Word>, UsageError> {
             Some(body) => (body, true),
             None => (raw, false),
         };
-        let parts = split(body)
-            .map_err(|why| UsageError::InFile { at: muster_core::hosts::Origin::file(file, line), why: why.to_owned() })?;
+        let parts = split(body).map_err(|why| UsageError::InFile {
+            at: muster_core::hosts::Origin::file(file, line),
+            why: why.to_owned(),
+        })?;
         let word = |text| Word { text, at: Some((file.to_owned(), line)) };
         if !parts.is_empty() && !continued && !out.is_empty() {
             out.push(word(":".to_owned()));

@@ -1,5 +1,8 @@
 //! The grammar of mpiexec: options, a program with its arguments, `:`, again options and a program, …
 
+use std::iter::Peekable;
+use std::vec::IntoIter;
+
 use muster_core::hosts::Origin;
 
 use super::configfile;
@@ -80,7 +83,10 @@ pub(super) fn scan(words: Vec<Word>) -> Result<Vec<Segment>, UsageError> {
             continue;
         }
         if let Some(rest) = words.next() {
-            let why = format!("takes the place of the rest of the command line, but {:?} follows; put it into the file", rest.text);
+            let why = format!(
+                "takes the place of the rest of the command line, but {:?} follows; put it into the file",
+                rest.text
+            );
             return Err(setting.bad(why));
         }
         if from_file {
@@ -94,14 +100,14 @@ pub(super) fn scan(words: Vec<Word>) -> Result<Vec<Segment>, UsageError> {
 }
 
 /// Reads one option and what belongs to it.
-fn option(word: &Word, rest: &mut impl Iterator<Item = Word>) -> Result<Setting, UsageError> {
+fn option(word: &Word, rest: &mut Peekable<IntoIter<Word>>) -> Result<Setting, UsageError> {
     let (flag, inline) = match word.text.split_once('=') {
         Some((flag, value)) => (flag, Some(value.to_owned())),
         None => (word.text.as_str(), None),
     };
     let opt = table::by_flag(flag).ok_or_else(|| unknown(word, flag))?;
     let missing = |metavar| UsageError::MissingValue { at: word.prefix(), flag: flag.to_owned(), metavar };
-    let mut next = |metavar| rest.next().map(|w| w.text).ok_or_else(|| missing(metavar));
+    let mut next = |metavar| rest.next().filter(|w| w.text != ":").map(|w| w.text).ok_or_else(|| missing(metavar));
     let value = match (opt.takes, inline) {
         (Takes::Switch, inline) => inline.unwrap_or_else(|| "true".to_owned()),
         (Takes::Value(_) | Takes::Number(_) | Takes::Pair, Some(value)) => value,
@@ -111,7 +117,7 @@ fn option(word: &Word, rest: &mut impl Iterator<Item = Word>) -> Result<Setting,
             if name.contains('=') { name } else { format!("{name}={}", next("NAME VALUE")?) }
         }
         // Only a number can be meant for it: anything else is the next option or the program.
-        (Takes::Number(_), None) => String::new(),
+        (Takes::Number(_), None) => rest.next_if(|w| is_number(&w.text)).map(|w| w.text).unwrap_or_default(),
     };
     let place = format!("{}{flag}", word.prefix());
     Ok(Setting { opt, value, origin: word.origin(flag), place })
@@ -135,5 +141,9 @@ fn glued_number(name: &str) -> Option<String> {
     let end = name.find(|c: char| c.is_ascii_digit())?;
     let (option, number) = name.split_at(end);
     table::by_flag(&format!("-{option}"))?;
-    number.bytes().all(|b| b.is_ascii_digit()).then(|| format!("-{option} {number}"))
+    is_number(number).then(|| format!("-{option} {number}"))
+}
+
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }

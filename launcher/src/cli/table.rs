@@ -105,7 +105,12 @@ pub(super) const SECTIONS: &[(&str, &[Opt])] = &[
 ];
 
 const RANKS: &[Opt] = &[
-    opt(Id::Np, &["np", "n"], Value("N"), "Ranks of this program. Default: all slots (of several programs, one may go without)."),
+    opt(
+        Id::Np,
+        &["np", "n"],
+        Value("N"),
+        "Ranks of this program. Default: all slots (of several programs, one may go without).",
+    ),
     opt(Id::Ppn, &["ppn", "perhost"], Value("K"), "Ranks per host, in place of the hosts' own slots."),
     opt(
         Id::Placement,
@@ -120,7 +125,12 @@ const RANKS: &[Opt] = &[
         Switch,
         "Allow more ranks than slots (never more than a host's max_slots). Default: refuse.",
     ),
-    opt(Id::Wdir, &["wdir", "wd"], Value("DIR"), "Working directory of this program's ranks. Default: the agent's own."),
+    opt(
+        Id::Wdir,
+        &["wdir", "wd"],
+        Value("DIR"),
+        "Working directory of this program's ranks. Default: the agent's own.",
+    ),
     opt(Id::Umask, &["umask"], Value("MASK"), "File mode mask of the ranks, octal. Default: the agent's own."),
     opt(
         Id::Bootstrap,
@@ -129,7 +139,12 @@ const RANKS: &[Opt] = &[
         "How ranks find each other: pmi serves PMI-1 and PMI-2 (MPICH, Intel MPI, MVAPICH) and insists that it is used; auto \
          serves it and does not insist; none sets the MUSTER_ variables only. Default: auto.",
     ),
-    opt(Id::MaxRestarts, &["max-restarts"], Value("R"), "Restarts after a failure. This release knows 0 only. Default: 0."),
+    opt(
+        Id::MaxRestarts,
+        &["max-restarts"],
+        Value("R"),
+        "Restarts after a failure. This release knows 0 only. Default: 0.",
+    ),
     typed_only(
         Id::ConfigFile,
         &["configfile"],
@@ -171,7 +186,12 @@ const AGENTS: &[Opt] = &[
     ),
     opt(Id::Job, &["job"], Value("NAME"), "Name of the job; agents started for another one refuse. Default: default."),
     opt(Id::Port, &["port"], Value("P"), "Port of the agents. Default: Port of the ssh configuration, else 2222."),
-    opt(Id::Listen, &["listen"], Value("ADDR"), "Also let agents join at IP:PORT or :PORT. Default: the launcher only dials."),
+    opt(
+        Id::Listen,
+        &["listen"],
+        Value("ADDR"),
+        "Also let agents join at IP:PORT or :PORT. Default: the launcher only dials.",
+    ),
     opt(
         Id::ConnectTimeout,
         &["connect-timeout"],
@@ -190,7 +210,12 @@ const ENVIRONMENT: &[Opt] = &[
     ),
     opt(Id::UnsetEnv, &["unset-env"], Value("VAR"), "Take VAR out of the agent's environment for all ranks."),
     typed_only(Id::Genv, &["genv"], Pair, "Set a variable for all ranks."),
-    typed_only(Id::GenvList, &["genvlist"], Value("A,B,…"), "Take these variables of the launcher along for all ranks."),
+    typed_only(
+        Id::GenvList,
+        &["genvlist"],
+        Value("A,B,…"),
+        "Take these variables of the launcher along for all ranks.",
+    ),
     typed_only(
         Id::GenvAll,
         &["genvall"],
@@ -210,12 +235,22 @@ const OUTPUT: &[Opt] = &[
     opt(Id::OutputDir, &["output-dir"], Value("DIR"), "Also write one file for every rank and stream into DIR."),
     opt(Id::Stdin, &["stdin"], Value("WHO"), "Who reads standard input: a rank, all or none. Default: 0."),
     opt(Id::Events, &["events"], Value("FILE"), "Write what happens to FILE, one JSON object on each line."),
-    opt(Id::Log, &["log"], Value("LEVEL"), "Messages of Muster itself: error, warn, info, debug or trace. Default: warn."),
+    opt(
+        Id::Log,
+        &["log"],
+        Value("LEVEL"),
+        "Messages of Muster itself: error, warn, info, debug or trace. Default: warn.",
+    ),
     typed_only(Id::Verbose, &["verbose", "v"], Switch, "As --log info; twice: --log debug."),
 ];
 
 const TIME: &[Opt] = &[
-    opt(Id::Timeout, &["timeout"], Value("T"), "End the job after this time and say which rank was missing where. Default: none."),
+    opt(
+        Id::Timeout,
+        &["timeout"],
+        Value("T"),
+        "End the job after this time and say which rank was missing where. Default: none.",
+    ),
     opt(Id::Grace, &["grace"], Value("T"), "Time between the polite signal and SIGKILL. Default: 5s."),
 ];
 
@@ -233,15 +268,24 @@ const OTHER: &[Opt] = &[
 
 /// Options that people know from elsewhere and that are not here, with what to do about it.
 const KNOWN_ELSEWHERE: &[(&[&str], &str)] = &[
-    (&["bind-to", "binding", "map-by", "membind", "cpu-bind"], "binding ranks to hardware is not in this release; leave it out"),
+    (
+        &["bind-to", "binding", "map-by", "membind", "cpu-bind"],
+        "binding ranks to hardware is not in this release; leave it out",
+    ),
     (
         &["launcher", "bootstrap-exec", "launcher-exec", "rmk", "enable-x", "disable-x"],
         "agents start the ranks, there is no launcher to choose; leave it out",
     ),
-    (&["mca", "gmca", "pmixmca", "prtemca"], "parameters of Open MPI's mpirun have no meaning here; set the variable with -x"),
+    (
+        &["mca", "gmca", "pmixmca", "prtemca"],
+        "parameters of Open MPI's mpirun have no meaning here; set the variable with -x",
+    ),
     (&["rankmap"], "write the hosts in rank order into a host file and use --placement seq"),
     (&["iface"], "choose the interface by the MPI's own variable, such as -x FI_TCP_IFACE=eth0"),
-    (&["orphan-hold", "spares", "hosts-min", "hosts-max", "on-failure"], "recovery is not in this release; leave it out"),
+    (
+        &["orphan-hold", "spares", "hosts-min", "hosts-max", "on-failure"],
+        "recovery is not in this release; leave it out",
+    ),
 ];
 
 /// All options.

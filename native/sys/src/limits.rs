@@ -50,8 +50,8 @@ impl Resource {
         Self::ALL.into_iter().find(|(r, _)| *r == self).map_or("unknown", |(_, n)| n)
     }
 
+    #[expect(clippy::unnecessary_cast, reason = "the type of these constants differs between C libraries")]
     pub(crate) fn raw(self) -> u32 {
-        // The type of these constants differs between C libraries; their values are small and positive.
         match self {
             Self::AddressSpace => libc::RLIMIT_AS as u32,
             Self::Core => libc::RLIMIT_CORE as u32,

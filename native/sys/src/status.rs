@@ -49,9 +49,8 @@ impl fmt::Display for ExitStatus {
             Self::Exited(code) => write!(f, "exited with code {code}"),
             Self::Signaled { signal, core } => {
                 write!(f, "killed by signal {signal}")?;
-                match crate::signals::name(*signal) {
-                    Some(name) => write!(f, " ({name})")?,
-                    None => {}
+                if let Some(name) = crate::signals::name(*signal) {
+                    write!(f, " ({name})")?;
                 }
                 if *core { f.write_str(", core dumped") } else { Ok(()) }
             }

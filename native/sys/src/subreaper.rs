@@ -96,10 +96,14 @@ struct Kin {
 
 /// Everything that descends from `root`, without the subtrees of `spare`, parents before children.
 fn descendants(root: i32, spare: &BTreeSet<i32>) -> io::Result<Vec<Kin>> {
+    walk(root, spare, None)
+}
+
+/// Walks by the kernel's lists of children, or by a table of all processes and parents when given or when there are no lists.
+fn walk(root: i32, spare: &BTreeSet<i32>, mut table: Option<Vec<(i32, i32)>>) -> io::Result<Vec<Kin>> {
     let mut found = Vec::new();
     let mut seen = BTreeSet::from([root]);
     let mut queue = vec![root];
-    let mut table: Option<Vec<(i32, i32)>> = None;
     while let Some(parent) = queue.pop() {
         let mut below = Vec::new();
         if table.is_none() && listed_children(parent, &mut below).is_none() {
@@ -162,7 +166,8 @@ fn kill_kin(kin: Kin) -> io::Result<()> {
     }
 }
 
-/// Kills everything that descends from this child of ours, and the child.
+/// Kills everything that descends from this child of ours, and the child. Call it while the child lives: what outlives
+/// its parent is ours then, and no longer to be told from other orphans.
 pub fn kill_tree(child: i32) -> io::Result<()> {
     // Held so that the child is not reaped, and its id not given away, meanwhile.
     let hold = children::hold();
@@ -180,8 +185,11 @@ pub fn kill_tree(child: i32) -> io::Result<()> {
 /// Kills everything that descends from this process but the children that others than `owner` claim, and what descends
 /// from those. Returns how many processes were found; 0 means that nothing is left.
 pub fn kill_round(owner: Owner) -> io::Result<usize> {
-    let spare = children::hold().others(owner);
-    let found = descendants(own_pid(), &spare)?;
+    let found = {
+        // Held during the walk, so that what others start meanwhile is not in it.
+        let hold = children::hold();
+        descendants(own_pid(), &hold.others(owner))?
+    };
     // A process that may not be killed (set-user-id) must not save those after it.
     let mut refused = None;
     for kin in &found {
@@ -197,7 +205,8 @@ pub fn kill_round(owner: Owner) -> io::Result<usize> {
 
 /// Who is left of what [`kill_round`] would kill.
 pub fn survivors(owner: Owner) -> Vec<Survivor> {
-    let spare = children::hold().others(owner);
+    let hold = children::hold();
+    let spare = hold.others(owner);
     match descendants(own_pid(), &spare) {
         Ok(found) => found
             .into_iter()
@@ -226,11 +235,32 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_looking_find_the_same_parent() {
-        let own = own_pid();
-        let all = all_processes().unwrap();
-        let parent = std::os::unix::process::parent_id().cast_signed();
-        assert!(all.contains(&(own, parent)));
-        assert_eq!(stat(own).unwrap().parent, parent);
+    fn both_ways_of_looking_find_the_same() {
+        let mut command = std::process::Command::new("/bin/sh");
+        command
+            .args(["-c", "sleep 1000 & (sleep 1000 & wait) & echo ready; wait"])
+            .stdout(std::process::Stdio::piped());
+        let mut top = command.spawn().unwrap();
+        let pid = top.id().cast_signed();
+        let mut ready = [0; 6];
+        std::io::Read::read_exact(&mut top.stdout.take().unwrap(), &mut ready).unwrap();
+        let none = BTreeSet::new();
+        // The subshell's own child may need a moment.
+        let start = std::time::Instant::now();
+        let listed = loop {
+            let listed = walk(pid, &none, None).unwrap();
+            if listed.len() == 3 {
+                break listed;
+            }
+            assert!(start.elapsed().as_secs() < 30, "{listed:?}");
+        };
+        let ids = |found: Vec<Kin>| found.into_iter().map(|k| (k.pid, k.parent)).collect::<BTreeSet<_>>();
+        let subshell = listed.iter().find(|k| listed.iter().any(|l| l.parent == k.pid)).unwrap().pid;
+        assert_eq!(ids(listed), ids(walk(pid, &none, Some(all_processes().unwrap())).unwrap()));
+        // Sparing the subshell spares what is below it.
+        assert_eq!(walk(pid, &BTreeSet::from([subshell]), None).unwrap().len(), 1);
+        kill_tree(pid).unwrap();
+        top.kill().unwrap();
+        top.wait().unwrap();
     }
 }

@@ -14,7 +14,7 @@ use muster_sys::children::Owner;
 use muster_sys::limits::{Resource, ResourceLimit, get};
 use muster_sys::pipe::{pipe, socketpair};
 use muster_sys::poll::{Poller, Trigger};
-use muster_sys::reap::{reap, try_reap};
+use muster_sys::reap::{Reaped, reap, try_reap};
 use muster_sys::signals;
 use muster_sys::spawn::{SpawnError, Spawner};
 use muster_sys::stage::Stage;
@@ -24,6 +24,24 @@ const ENOENT: i32 = 2;
 const ENOEXEC: i32 = 8;
 const EACCES: i32 = 13;
 const EINVAL: i32 = 22;
+
+/// What came of a program that ran to its end.
+struct Ran {
+    output: String,
+    reaped: Reaped,
+}
+
+impl Run<'_> {
+    fn run(&self) -> Result<Ran, SpawnError> {
+        let mut spawner = Spawner::new(Owner::new()).unwrap();
+        let pipe = pipe().unwrap();
+        let spawned = self.start(&mut spawner, pipe.write.as_fd())?;
+        drop(pipe.write);
+        let mut output = String::new();
+        File::from(pipe.read).read_to_string(&mut output).unwrap();
+        Ok(Ran { output, reaped: reap(spawned.pid).unwrap() })
+    }
+}
 
 fn failure(run: &Run<'_>) -> (Stage, i32) {
     match run.run() {

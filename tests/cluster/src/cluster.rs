@@ -1,26 +1,23 @@
 //! The cluster: its hosts, its launcher host, its key and its agents.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
-use crate::cmd::Cmd;
+use crate::agents::{start_agent, write_key};
 use crate::host::Host;
 use crate::link::Relays;
 use crate::namespaces::Furniture;
+use crate::parallel::in_parallel;
 use crate::proc::Proc;
 use crate::switch::Switch;
 use crate::workspace::{self, RunDir};
 
 /// Hosts of a cluster at most: each takes two processes' worth of threads and a network namespace.
 const MAX_HOSTS: usize = 1000;
-/// How many hosts are made at once; the work is mostly waiting for the kernel.
-const AT_ONCE: usize = 8;
 /// The kernel holds this many neighbours for all network namespaces together before it refuses more.
 const NEIGHBOURS_ENOUGH: usize = 65536;
 
@@ -207,57 +204,6 @@ impl Cluster {
     }
 }
 
-/// Starts an agent and waits until it answers at `address`, as the host sees it.
-pub(crate) fn start_agent(host: &Host, address: SocketAddr, key: &Path, args: &[&str]) -> Result<Proc> {
-    let cmd = Cmd::new(workspace::program("muster-agent")?).arg("--key-file").arg(key).args(args);
-    let agent = host.spawn(cmd)?;
-    let deadline = Instant::now() + Duration::from_secs(10);
-    loop {
-        let answer = host.call(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)))?;
-        let Err(error) = answer else { return Ok(agent) };
-        if let Some(status) = agent.try_wait()? {
-            bail!("{}: the agent ended at once ({status}): {}", host.name(), agent.stderr_so_far());
-        }
-        if Instant::now() > deadline {
-            bail!("{}: the agent does not listen on {address} ({error}): {}", host.name(), agent.stderr_so_far());
-        }
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// Calls `f` for 0..count on a few threads, and returns the results in order or the first error.
-pub(crate) fn in_parallel<T: Send>(count: usize, f: impl Fn(usize) -> Result<T> + Sync) -> Result<Vec<T>> {
-    let next = std::sync::atomic::AtomicUsize::new(0);
-    let results = Mutex::new((0..count).map(|_| None).collect::<Vec<Option<Result<T>>>>());
-    thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(count) {
-            scope.spawn(|| {
-                loop {
-                    let index = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                    if index >= count {
-                        return;
-                    }
-                    let result = f(index);
-                    results.lock().unwrap_or_else(PoisonError::into_inner)[index] = Some(result);
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
-    results.into_iter().map(|result| result.context("a helper thread died")?).collect()
-}
-
-/// Writes a key of 32 random bytes.
-pub(crate) fn write_key(dir: &RunDir) -> Result<PathBuf> {
-    let mut key = [0u8; 32];
-    let mut source = std::fs::File::open("/dev/urandom").context("cannot open /dev/urandom")?;
-    std::io::Read::read_exact(&mut source, &mut key).context("cannot read /dev/urandom")?;
-    let path = dir.write("job.key", &key)?;
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-    std::fs::set_permissions(&path, mode).context("cannot protect the job key")?;
-    Ok(path)
-}
-
 /// What a host of this name is furnished with.
 pub(crate) fn furniture(dir: &RunDir, name: &str, hosts: &Path, resolv: &Path) -> Result<Furniture> {
     let hostname = dir.write(&format!("hostname.{name}"), format!("{name}\n").as_bytes())?;
@@ -318,13 +264,5 @@ mod tests {
     fn every_host_has_its_own_address() {
         let all: HashSet<_> = (0..=MAX_HOSTS).map(|i| host_address(i, MAX_HOSTS)).collect();
         assert_eq!(all.len(), MAX_HOSTS + 1);
-    }
-
-    #[test]
-    fn parallel_results_keep_their_order_and_errors_come_out() {
-        let squares = in_parallel(50, |i| Ok(i * i)).expect("no error");
-        assert_eq!(squares, (0..50).map(|i| i * i).collect::<Vec<_>>());
-        let error = in_parallel(5, |i| if i == 3 { bail!("third") } else { Ok(i) });
-        assert_eq!(error.expect_err("one failed").to_string(), "third");
     }
 }

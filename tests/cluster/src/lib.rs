@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod agents;
 mod cluster;
 mod cmd;
 mod host;
@@ -22,6 +23,7 @@ mod inspect;
 mod link;
 mod lite;
 mod namespaces;
+mod parallel;
 mod proc;
 mod switch;
 mod worker;

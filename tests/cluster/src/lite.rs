@@ -6,8 +6,10 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
-use crate::cluster::{StartError, furniture, in_parallel, require_root, start_agent, write_key};
+use crate::agents::{start_agent, write_key};
+use crate::cluster::{StartError, furniture, require_root};
 use crate::host::Host;
+use crate::parallel::in_parallel;
 use crate::proc::Proc;
 use crate::workspace::RunDir;
 

@@ -17,7 +17,9 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use errno::{E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, ENOENT, ENOEXEC};
 use muster_protocol::ProcId;
+use muster_protocol::limits::RANKS_PER_HOST_MAX;
 pub use muster_sys::limits::{Resource, ResourceLimit};
 pub use muster_sys::stage::Stage;
 pub use muster_sys::status::ExitStatus;
@@ -42,7 +44,8 @@ pub enum Order {
         signal: i32,
     },
     /// End these ranks: `SIGTERM` to their process groups now, `SIGKILL` to those and everything descended from them
-    /// after the grace. A grace of 0 kills at once; a later, shorter grace shortens an earlier one.
+    /// after the grace. A grace of 0 kills at once; a later, shorter grace shortens an earlier one. What a rank leaves
+    /// behind when it ends is left to `Sweep`, to be ordered after the last `Exited`.
     Kill {
         /// The ranks meant.
         which: Which,
@@ -128,7 +131,8 @@ pub enum Report {
     },
     /// A sweep is over.
     Swept {
-        /// Processes that would not die; empty when nothing is left.
+        /// Processes that have not died in time; empty when nothing is left. They may merely be slow to give back their
+        /// memory: another `Sweep` asks again.
         survivors: Vec<Survivor>,
     },
 }
@@ -160,10 +164,17 @@ impl SpawnFailure {
     }
 }
 
-const ENOENT: i32 = 2;
-const E2BIG: i32 = 7;
-const ENOEXEC: i32 = 8;
-const EACCES: i32 = 13;
+/// The system's reasons that are told apart here; their numbers are the same on every Linux that we know.
+pub(super) mod errno {
+    pub(in super::super) const ENOENT: i32 = 2;
+    pub(in super::super) const EIO: i32 = 5;
+    pub(in super::super) const E2BIG: i32 = 7;
+    pub(in super::super) const ENOEXEC: i32 = 8;
+    pub(in super::super) const EAGAIN: i32 = 11;
+    pub(in super::super) const EACCES: i32 = 13;
+    pub(in super::super) const EBUSY: i32 = 16;
+    pub(in super::super) const EEXIST: i32 = 17;
+}
 
 impl fmt::Display for SpawnFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -177,7 +188,10 @@ impl fmt::Display for SpawnFailure {
                 write!(f, "program {program:?} not found in the PATH of the rank; give its path, or set PATH with -x")
             }
             (Stage::Exec, EACCES) => {
-                write!(f, "program {program:?} cannot be executed: permission denied; is it a program, is its mode executable?")
+                write!(
+                    f,
+                    "program {program:?} cannot be executed: permission denied; is it a program, is its mode executable?"
+                )
             }
             (Stage::Exec, ENOEXEC) => {
                 write!(f, "program {program:?} cannot be executed: not built for this machine's architecture")
@@ -186,11 +200,29 @@ impl fmt::Display for SpawnFailure {
                 write!(f, "program {program:?} cannot be executed: its arguments and environment are too long together")
             }
             (Stage::Interpreter, _) => {
-                write!(f, "program {program:?} cannot be executed: the interpreter or loader that it names is missing here")
+                write!(
+                    f,
+                    "program {program:?} cannot be executed: the interpreter or loader that it names is missing here"
+                )
             }
             (Stage::Cwd, _) => {
                 let cwd = self.cwd.as_deref().unwrap_or(".");
                 write!(f, "working directory {cwd:?} cannot be entered: {reason}; choose another with --wdir")
+            }
+            (Stage::Prepare, EEXIST) => {
+                write!(
+                    f,
+                    "program {program:?} was not started: an earlier process of the same rank still lives on this host"
+                )
+            }
+            (Stage::Prepare, EBUSY) => {
+                write!(f, "program {program:?} was not started: this host is still killing the ranks of before")
+            }
+            (Stage::Prepare, EAGAIN) => {
+                write!(
+                    f,
+                    "program {program:?} was not started: this host runs {RANKS_PER_HOST_MAX} ranks, the most it may"
+                )
             }
             (stage, _) => write!(f, "{stage} for program {program:?}: {reason}"),
         }
@@ -217,4 +249,44 @@ pub enum OrderError {
 pub trait Executor: Send + Sync {
     /// Hands an order over without waiting for its effect; that comes as reports.
     fn order(&self, order: Order) -> Result<(), OrderError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(stage: Stage, errno: i32) -> SpawnFailure {
+        SpawnFailure { proc: ProcId(3), stage, errno, program: "a.out".to_owned(), cwd: Some("/data".to_owned()) }
+    }
+
+    #[test]
+    fn failures_give_the_codes_of_shells() {
+        let code = |stage, errno| failure(stage, errno).shell_code();
+        assert_eq!(code(Stage::Exec, ENOENT), Some(127));
+        assert_eq!(code(Stage::Exec, EACCES), Some(126));
+        assert_eq!(code(Stage::Interpreter, ENOENT), Some(126));
+        assert_eq!(code(Stage::Cwd, ENOENT), Some(126));
+        assert_eq!(code(Stage::Clone, EAGAIN), None);
+    }
+
+    #[test]
+    fn failures_say_what_happened_to_what_and_what_to_do() {
+        let text = |stage, errno| failure(stage, errno).to_string();
+        assert_eq!(
+            text(Stage::Exec, ENOENT),
+            "program \"a.out\" not found in the PATH of the rank; give its path, or set PATH with -x"
+        );
+        assert_eq!(
+            text(Stage::Cwd, ENOENT),
+            "working directory \"/data\" cannot be entered: No such file or directory (os error 2); choose another with --wdir"
+        );
+        assert_eq!(
+            text(Stage::Clone, EAGAIN),
+            "cannot create a process for program \"a.out\": Resource temporarily unavailable (os error 11)"
+        );
+        assert_eq!(
+            text(Stage::Prepare, EBUSY),
+            "program \"a.out\" was not started: this host is still killing the ranks of before"
+        );
+    }
 }

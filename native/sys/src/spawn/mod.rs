@@ -191,3 +191,47 @@ impl Descriptors {
         Ok(this)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsFd;
+
+    use super::*;
+    use crate::pipe::pipe;
+
+    fn inherited(has_close_range: bool) -> String {
+        let mut spawner = Spawner::new(Owner::new()).unwrap();
+        spawner.has_close_range &= has_close_range;
+        let (out, strays) = (pipe().unwrap(), pipe().unwrap());
+        // SAFETY: dup takes an integer; unlike its original the copy would survive an exec.
+        let _survivor = unsafe { own(check(libc::dup(strays.read.as_raw_fd())).unwrap()) };
+        let null = File::open("/dev/null").unwrap();
+        let argv = ["/bin/sh", "-c", "ls /proc/$$/fd"].map(OsString::from);
+        let order = SpawnOrder {
+            argv: &argv,
+            env: &[],
+            cwd: None,
+            stdin: null.as_fd(),
+            stdout: out.write.as_fd(),
+            stderr: null.as_fd(),
+            extra: Some((null.as_fd(), 5)),
+            cpus: None,
+            limits: &[],
+            umask: None,
+        };
+        let spawned = spawner.spawn(&order).unwrap();
+        drop(out.write);
+        let mut text = String::new();
+        File::from(out.read).read_to_string(&mut text).unwrap();
+        crate::reap::reap(spawned.pid).unwrap();
+        text
+    }
+
+    #[test]
+    fn descriptors_are_closed_with_and_without_the_call_for_it() {
+        assert_eq!(inherited(true), "0\n1\n2\n5\n");
+        assert_eq!(inherited(false), "0\n1\n2\n5\n");
+    }
+}

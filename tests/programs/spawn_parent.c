@@ -1,0 +1,45 @@
+// spawn_parent CHILD [N] [multiple]: all ranks together spawn N ranks (2 otherwise) of CHILD, add up over both groups,
+// and disconnect. With "multiple" the N ranks come as two commands. Rank 0 prints "spawned N: ok".
+#include <mpi.h>
+
+#include "common.h"
+
+static MPI_Comm spawn(char *child, int n, int multiple) {
+    MPI_Comm children;
+    int codes[n];
+    char *args[] = {"one", "two words", NULL};
+    if (!multiple) {
+        MPI_Comm_spawn(child, args, n, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children, codes);
+    } else {
+        char *commands[] = {child, child};
+        char **argvs[] = {args, args};
+        int counts[] = {1, n - 1};
+        MPI_Info infos[] = {MPI_INFO_NULL, MPI_INFO_NULL};
+        MPI_Comm_spawn_multiple(2, commands, argvs, counts, infos, 0, MPI_COMM_WORLD, &children, codes);
+    }
+    for (int i = 0; i < n; i++)
+        if (codes[i] != MPI_SUCCESS) die("child %d: error code %d", i, codes[i]);
+    return children;
+}
+
+int main(int argc, char **argv) {
+    MPI_Init(&argc, &argv);
+    if (argc < 2) die("usage: spawn_parent CHILD [N] [multiple]");
+    int rank, size, children_size, n = (int)number_arg(argc, argv, 2, 2);
+    int multiple = argc > 3 && !strcmp(argv[3], "multiple");
+    if (n < 1 + multiple) die("too few children: %d", n);
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    MPI_Comm_size(MPI_COMM_WORLD, &size);
+    MPI_Comm children = spawn(argv[1], n, multiple), all;
+    MPI_Comm_remote_size(children, &children_size);
+    if (children_size != n) die("%d children, not %d", children_size, n);
+    MPI_Intercomm_merge(children, 0, &all);
+    int one = 1, sum = 0;
+    MPI_Allreduce(&one, &sum, 1, MPI_INT, MPI_SUM, all);
+    if (sum != size + n) die("%d ranks in the merged group, not %d", sum, size + n);
+    MPI_Comm_free(&all);
+    MPI_Comm_disconnect(&children);
+    if (rank == 0) printf("spawned %d: ok\n", n);
+    MPI_Finalize();
+    return 0;
+}

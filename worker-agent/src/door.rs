@@ -1,0 +1,86 @@
+//! Where guests come in: the network's gate, or a Unix socket for a launcher on the same host.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
+use muster_transport::gate::{Gate, Guest, Source, greet};
+use muster_transport::stream;
+use tokio::net::UnixListener;
+use tokio::task::JoinSet;
+
+/// The agent's door.
+pub enum Door {
+    /// TCP, behind TLS unless only loopback is listened on.
+    Network(Box<Gate>),
+    /// A Unix socket; its folder's mode bits are the lock.
+    Local(LocalDoor),
+}
+
+/// A Unix socket and the guests that have not said hello yet.
+pub struct LocalDoor {
+    listener: UnixListener,
+    path: PathBuf,
+    greetings: JoinSet<Option<Guest>>,
+}
+
+impl Door {
+    /// Listens on a Unix socket.
+    pub fn local(path: &Path) -> io::Result<Self> {
+        let listener = UnixListener::bind(path)?;
+        Ok(Self::Local(LocalDoor { listener, path: path.to_owned(), greetings: JoinSet::new() }))
+    }
+
+    /// Where it listens, for people.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Network(gate) => {
+                gate.addresses().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
+            }
+            Self::Local(door) => door.path.display().to_string(),
+        }
+    }
+
+    /// The next guest that has said hello; cancelling the wait loses nothing.
+    pub async fn next(&mut self) -> Guest {
+        match self {
+            Self::Network(gate) => gate.next().await,
+            Self::Local(door) => door.next().await,
+        }
+    }
+}
+
+impl LocalDoor {
+    async fn next(&mut self) -> Guest {
+        loop {
+            tokio::select! {
+                Some(greeting) = self.greetings.join_next() => {
+                    if let Ok(Some(guest)) = greeting {
+                        return guest;
+                    }
+                }
+                accepted = self.listener.accept() => {
+                    if let Ok((socket, _)) = accepted {
+                        self.greetings.spawn(async move {
+                            let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+                            let greeting = greet(stream::unix(socket), Source::Local);
+                            tokio::time::timeout(limit, greeting).await.ok()?.ok()
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for LocalDoor {
+    fn drop(&mut self) {
+        // Nothing of ours stays behind; a file that is gone already is as good.
+        let _ = std::fs::remove_file(&self.path);
+        if let Some(folder) = self.path.parent() {
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! One job on this host: its ranks, its place in the tree, its parent.
+
+use std::ffi::OsString;
+use std::sync::Arc;
+
+use muster_core::tree::TreeNode;
+use muster_protocol::hello::{Hello, Role, Welcome};
+use muster_protocol::limits::{CONNECTION_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
+use muster_protocol::message::{Lost, Stamp, WantBulk};
+use muster_protocol::{Frame, HostIndex, Stream};
+use muster_transport::connection::{Receiver, Sender};
+use muster_transport::dial::Dialer;
+use muster_transport::gate::Guest;
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::bulk::{Bulk, BulkOrder, BulkReport};
+use super::pmi::{PmiInput, PmiSockets};
+use super::ranks::{RankAct, Ranks};
+use super::tree::{Introduction, TreeInput, TreeShell};
+use crate::executor::border::{Executor, Report};
+
+/// What happens to a job on this host.
+#[derive(Debug)]
+pub enum JobInput {
+    /// A frame from the parent with this number.
+    Parent(u64, Frame),
+    /// That parent's connection ended.
+    ParentClosed(u64, String),
+    /// Something below.
+    Tree(TreeInput),
+    /// Something on a rank's PMI socket.
+    Pmi(PmiInput),
+    /// The bulk plane.
+    Bulk(BulkReport),
+    /// The executor.
+    Executor(Report),
+}
+
+/// Whether the job goes on here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    /// It does.
+    No,
+    /// Nothing of it is left and nobody asks for it any more.
+    Yes,
+}
+
+/// What a job needs of its agent.
+pub struct Surroundings {
+    /// Starts and ends processes.
+    pub executor: Arc<dyn Executor>,
+    /// Carries streams.
+    pub bulk: Arc<Bulk>,
+    /// Dials hosts below.
+    pub dialer: Dialer,
+    /// The agent's environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// The agent's host name.
+    pub hostname: String,
+    /// The agent's incarnation.
+    pub incarnation: u64,
+    /// Where tasks report.
+    pub tree_inbox: mpsc::Sender<TreeInput>,
+    /// Where PMI sockets report.
+    pub pmi_inbox: mpsc::Sender<PmiInput>,
+    /// Where the parent's frames go.
+    pub parent_inbox: mpsc::Sender<JobInput>,
+}
+
+struct Parent {
+    number: u64,
+    sender: Sender,
+    heard_ms: u64,
+}
+
+/// A job; see the module above.
+pub struct Job {
+    name: String,
+    launcher: String,
+    stamp: Stamp,
+    me: HostIndex,
+    tree: TreeShell,
+    ranks: Ranks,
+    pmi: PmiSockets,
+    executor: Arc<dyn Executor>,
+    bulk: Arc<Bulk>,
+    parent_inbox: mpsc::Sender<JobInput>,
+    parent: Option<Parent>,
+    parents: u64,
+    bulk_wanted: bool,
+    shared_anything: bool,
+    tasks: TaskTracker,
+}
+
+impl Job {
+    /// The job of a launcher or parent that has just said hello.
+    pub fn new(hello: &Hello, around: Surroundings) -> Self {
+        let stamp = Stamp { epoch: hello.epoch, generation: hello.generation };
+        let me = hello.you;
+        let introduction = Introduction {
+            role: Role::Parent,
+            job: hello.job.clone(),
+            from: around.hostname,
+            incarnation: around.incarnation,
+            stamp,
+        };
+        around.bulk.order(BulkOrder::Begin(stamp, me));
+        Self {
+            name: hello.job.clone(),
+            launcher: hello.from.clone(),
+            stamp,
+            me,
+            tree: TreeShell::new(TreeNode::new(Some(me), stamp), introduction, around.dialer, around.tree_inbox),
+            ranks: Ranks::new(me, stamp, around.environment),
+            pmi: PmiSockets::new(around.pmi_inbox),
+            executor: around.executor,
+            bulk: around.bulk,
+            parent_inbox: around.parent_inbox,
+            parent: None,
+            parents: 0,
+            bulk_wanted: false,
+            shared_anything: false,
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The host of the launcher or parent that began it.
+    pub fn launcher(&self) -> &str {
+        &self.launcher
+    }
+
+    /// Whether this is the job and launcher incarnation of a hello.
+    pub fn is_of(&self, hello: &Hello) -> bool {
+        self.name == hello.job && self.stamp == (Stamp { epoch: hello.epoch, generation: hello.generation })
+    }
+
+    /// Its launcher's incarnation.
+    pub fn stamp(&self) -> Stamp {
+        self.stamp
+    }
+
+    /// Whether a parent is connected and has been heard lately.
+    pub fn has_parent(&self, now_ms: u64) -> bool {
+        self.parent.as_ref().is_some_and(|p| now_ms.saturating_sub(p.heard_ms) < SILENCE_DEAD_MS)
+    }
+
+    /// Takes a parent, the first one or one that replaces a dead one.
+    pub fn take_parent(&mut self, guest: Guest, welcome: Welcome, now_ms: u64) {
+        self.parents += 1;
+        let number = self.parents;
+        let (sender, receiver) = guest.welcome(welcome, CONNECTION_QUEUE_FRAMES_MAX, &self.tasks);
+        self.tasks.spawn(read_parent(number, receiver, self.parent_inbox.clone()));
+        if let Some(old) = self.parent.replace(Parent { number, sender, heard_ms: now_ms }) {
+            old.sender.abort();
+        }
+        if number > 1 {
+            self.tree.node.reparented();
+            if self.bulk_wanted {
+                self.to_parent(self.stamp.frame(self.me, &WantBulk {}));
+            }
+        }
+        self.settle(now_ms);
+    }
+
+    /// Takes the parent's bulk connection.
+    pub fn take_bulk(&mut self, guest: Guest, welcome: Welcome) {
+        self.bulk_wanted = false;
+        let queue = muster_protocol::limits::BULK_QUEUE_FRAMES_MAX;
+        let (sender, receiver) = guest.welcome(welcome, queue, &self.tasks);
+        self.bulk.order(BulkOrder::Uplink(sender, receiver));
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, input: JobInput, now_ms: u64) {
+        match input {
+            JobInput::Parent(number, frame) => self.from_parent(number, frame, now_ms),
+            JobInput::ParentClosed(number, why) => self.parent_closed(number, &why),
+            JobInput::Tree(TreeInput::Frame(edge, frame)) if !self.is_current(&frame) => {
+                tracing::warn!(edge = edge.0, kind = ?frame.header.kind, "a frame of another epoch or generation is dropped");
+            }
+            JobInput::Tree(input) => self.tree.handle(input, now_ms),
+            JobInput::Pmi(PmiInput::Bytes(proc, bytes)) => self.ranks.pmi_input(proc, &bytes),
+            JobInput::Pmi(PmiInput::Closed(proc)) => self.ranks.pmi_closed(proc, now_ms),
+            JobInput::Bulk(BulkReport::WantUplink) => {
+                self.bulk_wanted = true;
+                self.to_parent(self.stamp.frame(self.me, &WantBulk {}));
+            }
+            JobInput::Bulk(BulkReport::Finished(streams)) => self.ranks.streams_finished(streams),
+            JobInput::Executor(report) => self.ranks.report(report, now_ms),
+        }
+    }
+
+    fn is_current(&self, frame: &Frame) -> bool {
+        frame.header.epoch == self.stamp.epoch && frame.header.generation == self.stamp.generation
+    }
+
+    fn from_parent(&mut self, number: u64, frame: Frame, now_ms: u64) {
+        let Some(parent) = self.parent.as_mut().filter(|p| p.number == number) else { return };
+        parent.heard_ms = now_ms;
+        if self.is_current(&frame) {
+            self.tree.node.from_parent(frame, now_ms);
+        }
+    }
+
+    fn parent_closed(&mut self, number: u64, why: &str) {
+        if self.parent.as_ref().is_some_and(|p| p.number == number) {
+            self.parent = None;
+            if !self.ranks.is_over() {
+                tracing::warn!(job = self.name, why, "lost the parent");
+            }
+        }
+    }
+
+    fn to_parent(&self, frame: Frame) {
+        if let Some(parent) = &self.parent
+            && let Err(error) = parent.sender.try_send(frame)
+        {
+            tracing::warn!(%error, "dropping a parent that does not take frames");
+            parent.sender.abort();
+        }
+    }
+
+    /// Carries out everything that has been decided, until nothing is left to do.
+    pub fn settle(&mut self, now_ms: u64) {
+        loop {
+            let outgoing = self.tree.perform();
+            let acts = self.ranks.take_acts();
+            if outgoing.up.is_empty() && outgoing.local.is_empty() && acts.is_empty() && outgoing.bulk.is_empty() {
+                for edge in outgoing.gone {
+                    self.bulk.order(BulkOrder::ChildGone(edge));
+                }
+                return;
+            }
+            for frame in outgoing.up {
+                self.to_parent(frame);
+            }
+            for frame in outgoing.local {
+                self.shared_anything |= frame.header.kind == muster_protocol::Kind::Share;
+                if let Err(bad) = self.ranks.frame(&frame, now_ms) {
+                    tracing::error!(%bad, "a frame of the launcher cannot be read");
+                }
+            }
+            for (edge, dialed) in outgoing.bulk {
+                self.bulk.order(BulkOrder::Child(edge, Box::new(dialed)));
+            }
+            for edge in outgoing.gone {
+                self.bulk.order(BulkOrder::ChildGone(edge));
+            }
+            for act in acts {
+                self.act(act);
+            }
+        }
+    }
+
+    fn act(&mut self, act: RankAct) {
+        match act {
+            RankAct::Order(order) => {
+                if let Err(error) = self.executor.order(order) {
+                    tracing::error!(%error, "the executor does not take orders");
+                }
+            }
+            RankAct::Up(frame) => self.to_parent(frame),
+            RankAct::Fence(group, seq, blob) => {
+                if let Err(why) = self.tree.node.own_fence(group, seq, blob) {
+                    tracing::error!(why, "a fence of this host's ranks does not fit");
+                }
+            }
+            RankAct::Running(report, window_bytes) => self.running(report, window_bytes),
+            RankAct::PmiSend(proc, bytes) => self.pmi.send(proc, bytes),
+            RankAct::PmiClose(proc) => self.pmi.close(proc),
+            RankAct::PmiDrain(proc) => self.pmi.drain(proc),
+            RankAct::FinishStreams => self.bulk.order(BulkOrder::Finish),
+        }
+    }
+
+    fn running(&mut self, report: Report, window_bytes: u32) {
+        let Report::Spawned { proc, stdin, stdout, stderr, pmi, .. } = report else { return };
+        for (stream, pipe) in [(Stream::Stdout, stdout), (Stream::Stderr, stderr)] {
+            self.bulk.order(BulkOrder::Output { proc, stream, pipe, window_bytes });
+        }
+        if let Some(pipe) = stdin {
+            self.bulk.order(BulkOrder::Input { proc, pipe });
+        }
+        if let Some(socket) = pmi
+            && let Err(error) = self.pmi.add(proc, socket)
+        {
+            tracing::error!(%error, proc = proc.0, "a rank's PMI socket cannot be served");
+        }
+    }
+
+    /// Ends the ranks, because the agent is told to go or a newer launcher asks for it.
+    pub fn give_up(&mut self, grace_ms: u64, now_ms: u64) {
+        if !self.ranks.is_ending() {
+            self.ranks.give_up(grace_ms);
+            self.settle(now_ms);
+        }
+    }
+
+    /// The agent is told to go: the launcher hears it before the ranks end.
+    pub fn leave(&mut self, grace_ms: u64, why: &str, now_ms: u64) {
+        self.to_parent(self.stamp.frame(self.me, &Lost { host: self.me, why: why.to_owned() }));
+        self.give_up(grace_ms, now_ms);
+    }
+
+    /// Whether every process of it is gone and the root has been told.
+    pub fn is_clean(&self) -> bool {
+        self.ranks.is_over() || !self.shared_anything
+    }
+
+    /// Exit status of the job, once its launcher has told.
+    pub fn status(&self) -> Option<u8> {
+        self.ranks.status()
+    }
+
+    /// Whether it goes on.
+    pub fn over(&self) -> Over {
+        let left_alone = self.parent.is_none() && self.is_clean();
+        if left_alone { Over::Yes } else { Over::No }
+    }
+
+    /// Closes what is open.
+    pub fn close(&mut self) {
+        self.tree.close_all();
+        self.bulk.order(BulkOrder::Reset);
+    }
+
+    /// When [`Job::tick`] is due next, on the boot-time clock.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.tree.node.next_due_ms().into_iter().chain(self.ranks.next_due_ms()).min()
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now_ms: u64) {
+        self.tree.node.tick(now_ms);
+        self.ranks.tick(now_ms);
+    }
+}
+
+async fn read_parent(number: u64, mut receiver: Receiver, inbox: mpsc::Sender<JobInput>) {
+    let why = loop {
+        match receiver.recv().await {
+            Ok(Some(frame)) => {
+                if inbox.send(JobInput::Parent(number, frame)).await.is_err() {
+                    return;
+                }
+            }
+            Ok(None) => break "it closed the connection".to_owned(),
+            Err(error) => break error.to_string(),
+        }
+    };
+    let _ = inbox.send(JobInput::ParentClosed(number, why)).await;
+}

@@ -1,0 +1,491 @@
+//! The ranks of one job on this host: a state machine between the tree, the executor and the ranks' PMI sockets.
+//!
+//! It is told what happened and answers with [`RankAct`]s; it touches neither processes nor sockets.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use bytes::Bytes;
+use muster_core::job::lease::Lease;
+use muster_core::plan::{self, RankFacts, rank_env};
+use muster_core::pmi::{Action, GroupSetup, LocalRank, Server};
+use muster_core::tree::Chunks;
+use muster_protocol::frame::Kind;
+use muster_protocol::message::{
+    Abort, AbortCause, BadPayload, Bootstrap, Call, CallAnswer, End, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message,
+    Phase, ProcEnd, ProcExit, ProcStarted, Report as QueryReport, Share, Signal, Spec, Stamp, Started, StdinTo, StreamEnd,
+};
+use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
+
+use super::convert::{self, Asked};
+use crate::executor::border::{ExitStatus, Order, RankOrder, Report, StdinSource, Survivor, Which};
+
+/// A rank that closed its PMI connection without finalising has this long to end by itself, in milliseconds.
+const DEPARTURE_MS: u64 = 2_000;
+
+/// What the shell shall do.
+#[derive(Debug)]
+pub(super) enum RankAct {
+    /// For the executor.
+    Order(Order),
+    /// For the root.
+    Up(Frame),
+    /// This host's part of a fence.
+    Fence(Group, u64, Bytes),
+    /// A rank runs: its descriptors.
+    Running(Report, u32),
+    /// For a rank's PMI socket.
+    PmiSend(ProcId, Bytes),
+    /// Close a rank's PMI socket when everything is written.
+    PmiClose(ProcId),
+    /// Read what is left in the socket of a rank that has ended, then tell.
+    PmiDrain(ProcId),
+    /// Read the streams to their ends, then tell how long they were.
+    FinishStreams,
+}
+
+struct LocalGroup {
+    spec: Spec,
+    server: Option<Server>,
+    procs: Vec<ProcId>,
+    asked: BTreeMap<u64, Asked>,
+}
+
+#[derive(Debug)]
+struct LocalProc {
+    group: Group,
+    local: usize,
+    rank: Rank,
+    pid: Option<u32>,
+    /// It has a PMI socket that has not been drained.
+    pmi: bool,
+    exit: Option<(ProcEnd, u64)>,
+    told: Option<ProcExit>,
+    departed_ms: Option<u64>,
+}
+
+/// The ranks; see the module above.
+pub(super) struct Ranks {
+    me: HostIndex,
+    stamp: Stamp,
+    inherited: Vec<(OsString, OsString)>,
+    specs: BTreeMap<Group, Spec>,
+    groups: BTreeMap<Group, LocalGroup>,
+    procs: BTreeMap<ProcId, LocalProc>,
+    chunks: Chunks,
+    lease: Lease,
+    killed: bool,
+    ending: bool,
+    survivors: Option<Vec<Survivor>>,
+    ended: Option<Ended>,
+    /// Exit status of the job, once it is over.
+    status: Option<u8>,
+    started: Vec<ProcStarted>,
+    exits: Vec<ProcExit>,
+    acts: Vec<RankAct>,
+}
+
+impl Ranks {
+    pub(super) fn new(me: HostIndex, stamp: Stamp, inherited: Vec<(OsString, OsString)>) -> Self {
+        Self {
+            me,
+            stamp,
+            inherited,
+            specs: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            procs: BTreeMap::new(),
+            chunks: Chunks::default(),
+            lease: Lease::default(),
+            killed: false,
+            ending: false,
+            survivors: None,
+            ended: None,
+            status: None,
+            started: Vec::new(),
+            exits: Vec::new(),
+            acts: Vec::new(),
+        }
+    }
+
+    /// What there is to do since the last call. Starts and ends of ranks are told in one frame each.
+    pub(super) fn take_acts(&mut self) -> Vec<RankAct> {
+        if !self.started.is_empty() {
+            let procs = std::mem::take(&mut self.started);
+            self.up(&Started { procs });
+        }
+        if !self.exits.is_empty() {
+            let procs = std::mem::take(&mut self.exits);
+            self.up(&Exits { procs });
+        }
+        std::mem::take(&mut self.acts)
+    }
+
+    fn up<M: Message>(&mut self, message: &M) {
+        self.acts.push(RankAct::Up(self.stamp.frame(self.me, message)));
+    }
+
+    /// A frame for this host.
+    pub(super) fn frame(&mut self, frame: &Frame, now_ms: u64) -> Result<(), BadPayload> {
+        match frame.header.kind {
+            Kind::Spec => {
+                let spec = Spec::read(frame)?;
+                self.specs.insert(spec.group, spec);
+            }
+            Kind::Share => self.start(Share::read(frame)?),
+            Kind::Signal => {
+                let signal = Signal::read(frame)?.signal;
+                self.acts.push(RankAct::Order(Order::Signal { procs: Which::All, signal }));
+            }
+            Kind::Kill => self.kill(Kill::read(frame)?.grace_ms),
+            Kind::CallAnswer => self.call_answer(CallAnswer::read(frame)?),
+            Kind::Query => self.query(),
+            Kind::Heartbeat => self.lease.renew(&Heartbeat::read(frame)?, now_ms),
+            Kind::FenceDown => self.fence_down(frame),
+            Kind::Resync => self.resync(),
+            Kind::End => {
+                self.status = Some(End::read(frame)?.status);
+                self.end();
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, share: Share) {
+        if self.groups.contains_key(&share.group) || self.ending {
+            return;
+        }
+        let Some(spec) = self.specs.get(&share.group).cloned() else {
+            tracing::error!(group = share.group.0, "a share came before its spec; it is not started");
+            return;
+        };
+        let pmi = spec.bootstrap == Bootstrap::Pmi;
+        let server = if pmi { self.server(&spec, &share) } else { None };
+        let mut procs = Vec::new();
+        for (local, one) in share.procs.iter().enumerate() {
+            let proc = ProcId(spec.first_proc.0 + one.rank.0);
+            procs.push(proc);
+            let state = LocalProc {
+                group: share.group,
+                local,
+                rank: one.rank,
+                pid: None,
+                pmi: false,
+                exit: None,
+                told: None,
+                departed_ms: None,
+            };
+            self.procs.insert(proc, state);
+            match self.order(&spec, &share, local, proc) {
+                Some(order) => self.acts.push(RankAct::Order(Order::Spawn(Box::new(order)))),
+                None => {
+                    let what = format!("the launcher names program {} of {}", one.app, spec.apps.len());
+                    let stage = muster_protocol::message::StartStage::Setup;
+                    self.finish(proc, ProcEnd::NotStarted { stage, errno: 0, what }, 0);
+                }
+            }
+        }
+        self.groups.insert(share.group, LocalGroup { spec, server, procs, asked: BTreeMap::new() });
+    }
+
+    fn server(&self, spec: &Spec, share: &Share) -> Option<Server> {
+        let preput = spec.preput.iter().map(|p| (Bytes::from(p.key.to_vec()), Bytes::from(p.value.to_vec()))).collect();
+        let setup = GroupSetup {
+            group: spec.group,
+            size: spec.size,
+            local: share.procs.iter().map(|p| LocalRank { rank: p.rank, appnum: p.app }).collect(),
+            kvsname: spec.kvsname.clone(),
+            mapping: spec.mapping.clone(),
+            universe_size: u32::try_from(spec.universe_size).ok(),
+            preput,
+            spawner: (spec.group != Group(0)).then(|| self.specs.get(&Group(0)).map(|s| s.kvsname.clone())).flatten(),
+        };
+        Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
+    }
+
+    fn order(&self, spec: &Spec, share: &Share, local: usize, proc: ProcId) -> Option<RankOrder> {
+        let one = share.procs.get(local)?;
+        let app = spec.apps.get(one.app as usize)?;
+        let facts = RankFacts {
+            job: &spec.job,
+            generation: self.stamp.generation.0,
+            rank: one.rank.0,
+            size: spec.size,
+            local_rank: local as u32,
+            local_size: share.procs.len() as u32,
+            node: share.node_rank,
+            nodes: share.nodes,
+            host: &share.host_name,
+            reachable_as: &share.reachable_as,
+            bootstrap: if spec.bootstrap == Bootstrap::Pmi { plan::Bootstrap::Pmi } else { plan::Bootstrap::None },
+            spawned: spec.group != Group(0),
+        };
+        let env = rank_env(self.inherited.iter().cloned(), &convert::app_spec(app), &facts);
+        let stdin = match spec.stdin {
+            StdinTo::All => StdinSource::Pipe,
+            StdinTo::One(reader) if reader == proc => StdinSource::Pipe,
+            _ => StdinSource::Null,
+        };
+        Some(RankOrder {
+            proc,
+            argv: convert::argv(app),
+            env: env.into_iter().collect(),
+            cwd: app.wdir.as_ref().map(Into::into),
+            stdin,
+            pmi: spec.bootstrap == Bootstrap::Pmi,
+            cpus: (!one.cpus.is_empty()).then(|| one.cpus.clone()),
+            limits: convert::limits(&spec.rlimits),
+            umask: spec.umask,
+        })
+    }
+
+    fn kill(&mut self, grace_ms: u64) {
+        self.killed = true;
+        self.acts.push(RankAct::Order(Order::Kill { which: Which::All, grace_ms }));
+    }
+
+    /// The lease has run out, or the agent is told to go: nothing may run on.
+    pub(super) fn give_up(&mut self, grace_ms: u64) {
+        self.kill(grace_ms);
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(ended) = self.ended.clone() {
+            self.up(&ended);
+        } else if !self.ending {
+            self.ending = true;
+            self.acts.push(RankAct::Order(Order::Sweep));
+        }
+    }
+
+    /// The executor reports.
+    pub(super) fn report(&mut self, report: Report, now_ms: u64) {
+        match report {
+            Report::Spawned { proc, pid, ref pmi, .. } => {
+                let Some(state) = self.procs.get_mut(&proc) else { return };
+                state.pid = u32::try_from(pid).ok();
+                state.pmi = pmi.is_some();
+                self.started.push(ProcStarted { proc, pid: pid.unsigned_abs() });
+                let window = self.groups.get(&state.group).map_or(0, |g| g.spec.window_bytes);
+                self.acts.push(RankAct::Running(report, window));
+            }
+            Report::SpawnFailed(failure) => self.finish(failure.proc, convert::not_started(&failure), 0),
+            Report::Exited { proc, status, maxrss_kib } => self.exited(proc, status, maxrss_kib, now_ms),
+            Report::Swept { survivors } => {
+                self.survivors = Some(survivors);
+                self.acts.push(RankAct::FinishStreams);
+            }
+        }
+    }
+
+    /// A rank has ended. What it wrote to its PMI socket before must be heard first: it may have asked for the abort.
+    fn exited(&mut self, proc: ProcId, status: ExitStatus, maxrss_kib: u64, _now_ms: u64) {
+        let Some(state) = self.procs.get_mut(&proc) else { return };
+        state.exit = Some((convert::end(status), maxrss_kib));
+        if state.pmi {
+            self.acts.push(RankAct::PmiDrain(proc));
+        } else {
+            self.finish(proc, convert::end(status), maxrss_kib);
+        }
+    }
+
+    fn finish(&mut self, proc: ProcId, end: ProcEnd, maxrss_kib: u64) {
+        let Some(state) = self.procs.get_mut(&proc) else { return };
+        if state.told.is_some() {
+            return;
+        }
+        let group = self.groups.get_mut(&state.group);
+        let server = group.and_then(|g| g.server.as_mut());
+        let phase = server.as_ref().map_or(Phase::Untouched, |s| convert::phase(s.phase(state.local)));
+        let exit = ProcExit { proc, end, phase, maxrss_kib, killed: self.killed };
+        state.told = Some(exit.clone());
+        let (local, name) = (state.local, state.group);
+        let mut actions = Vec::new();
+        if let Some(server) = server {
+            server.exited(local, &mut actions);
+        }
+        self.exits.push(exit);
+        self.carry_out(name, actions);
+    }
+
+    /// Bytes from a rank's PMI socket.
+    pub(super) fn pmi_input(&mut self, proc: ProcId, bytes: &[u8]) {
+        self.with_server(proc, |server, local, out| server.input(local, bytes, out));
+    }
+
+    /// A rank's PMI socket has ended.
+    pub(super) fn pmi_closed(&mut self, proc: ProcId, now_ms: u64) {
+        self.with_server(proc, |server, local, out| server.closed(local, out));
+        let phase = self.phase(proc);
+        let Some(state) = self.procs.get_mut(&proc) else { return };
+        state.pmi = false;
+        if let Some((end, maxrss_kib)) = state.exit.clone() {
+            self.finish(proc, end, maxrss_kib);
+        } else if phase == Phase::Initialised {
+            state.departed_ms = Some(now_ms);
+        }
+    }
+
+    fn phase(&self, proc: ProcId) -> Phase {
+        let state = self.procs.get(&proc);
+        let server = state.and_then(|s| Some((self.groups.get(&s.group)?.server.as_ref()?, s.local)));
+        server.map_or(Phase::Untouched, |(server, local)| convert::phase(server.phase(local)))
+    }
+
+    fn with_server(&mut self, proc: ProcId, call: impl FnOnce(&mut Server, usize, &mut Vec<Action>)) {
+        let Some(state) = self.procs.get(&proc) else { return };
+        let (group, local) = (state.group, state.local);
+        let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
+        let mut actions = Vec::new();
+        call(server, local, &mut actions);
+        self.carry_out(group, actions);
+    }
+
+    fn carry_out(&mut self, group: Group, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send { local, bytes } => {
+                    if let Some(proc) = self.proc_at(group, local) {
+                        self.acts.push(RankAct::PmiSend(proc, bytes));
+                    }
+                }
+                Action::Close { local } => {
+                    if let Some(proc) = self.proc_at(group, local) {
+                        self.acts.push(RankAct::PmiClose(proc));
+                    }
+                }
+                Action::FirstInit { rank } => self.up(&Initialised { group, rank }),
+                Action::Fence { seq, blob } => self.acts.push(RankAct::Fence(group, seq, blob)),
+                Action::Upcall { token, rank, call } => {
+                    let Some(state) = self.groups.get_mut(&group) else { continue };
+                    state.asked.insert(token, Asked::of(&call));
+                    let proc = ProcId(state.spec.first_proc.0 + rank.0);
+                    self.up(&Call { proc, token, ask: convert::ask(call) });
+                }
+                Action::Abort { rank, exitcode, message } => {
+                    self.abort(group, rank, AbortCause::Asked { code: exitcode, message });
+                }
+                Action::Broken { rank, error } => {
+                    self.abort(group, rank, AbortCause::Protocol { message: error.to_string() });
+                }
+                // The root judges by the exit, which carries the phase.
+                Action::Left { .. } => {}
+            }
+        }
+    }
+
+    fn abort(&mut self, group: Group, rank: Rank, cause: AbortCause) {
+        let Some(state) = self.groups.get(&group) else { return };
+        let proc = ProcId(state.spec.first_proc.0 + rank.0);
+        self.up(&Abort { proc, cause });
+    }
+
+    fn proc_at(&self, group: Group, local: usize) -> Option<ProcId> {
+        self.groups.get(&group)?.procs.get(local).copied()
+    }
+
+    fn call_answer(&mut self, message: CallAnswer) {
+        let Some(group) = self.groups.get_mut(&message.group) else { return };
+        let (Some(asked), Some(server)) = (group.asked.remove(&message.token), group.server.as_mut()) else { return };
+        let mut actions = Vec::new();
+        server.answer(message.token, convert::answer(asked, message.answer), &mut actions);
+        self.carry_out(message.group, actions);
+    }
+
+    fn fence_down(&mut self, frame: &Frame) {
+        let blob = match self.chunks.push(frame) {
+            Ok(Some(blob)) => blob,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(%error, "a fence's result is lost");
+                return;
+            }
+        };
+        let group = frame.header.group();
+        let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
+        let mut actions = Vec::new();
+        if let Err(error) = server.fence_done(frame.header.seq, &[blob], &mut actions) {
+            tracing::warn!(%error, "a fence's result does not fit");
+        }
+        self.carry_out(group, actions);
+    }
+
+    fn query(&mut self) {
+        let report = |(group, state): (&Group, &LocalGroup)| {
+            let fence = state.server.as_ref()?.waiting()?;
+            Some(FenceState { group: *group, seq: fence.seq, arrived: fence.arrived, absent: fence.missing })
+        };
+        let fences = self.groups.iter().filter_map(report).collect();
+        self.up(&QueryReport { fences });
+    }
+
+    /// A new parent: everything again, since what was on its way may be lost. Every receiver knows how to hear it twice.
+    fn resync(&mut self) {
+        self.started = self.procs.iter().filter_map(|(proc, s)| Some(ProcStarted { proc: *proc, pid: s.pid? })).collect();
+        self.exits = self.procs.values().filter_map(|s| s.told.clone()).collect();
+        let spoken: Vec<Initialised> = self
+            .procs
+            .iter()
+            .filter(|(proc, _)| self.phase(**proc) != Phase::Untouched)
+            .map(|(_, s)| Initialised { group: s.group, rank: s.rank })
+            .collect();
+        for message in &spoken {
+            self.up(message);
+        }
+        if let Some(ended) = self.ended.clone() {
+            self.up(&ended);
+        }
+    }
+
+    /// The streams have been read to their ends.
+    pub(super) fn streams_finished(&mut self, streams: Vec<StreamEnd>) {
+        let survivors = self.survivors.take().unwrap_or_default();
+        let survivors = survivors.iter().map(convert::survivor).collect();
+        let ended = Ended { host: self.me, streams, survivors };
+        self.up(&ended);
+        self.ended = Some(ended);
+    }
+
+    /// Whether nothing of the job is left here.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    /// Exit status of the job, once its launcher has told.
+    pub(super) fn status(&self) -> Option<u8> {
+        self.status
+    }
+
+    /// Whether killing has begun because of the lease or the agent's own end.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending
+    }
+
+    /// When [`Ranks::tick`] is due next.
+    pub(super) fn next_due_ms(&self) -> Option<u64> {
+        let lease = self.lease.kill_at_ms().filter(|_| !self.ending);
+        let departures = self.procs.values().filter_map(|s| s.departed_ms).map(|at| at + DEPARTURE_MS);
+        departures.chain(lease).min()
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        let mut departed = Vec::new();
+        for state in self.procs.values_mut() {
+            if state.departed_ms.is_some_and(|at| at + DEPARTURE_MS <= now_ms) {
+                state.departed_ms = None;
+                if state.exit.is_none() {
+                    departed.push((state.group, state.rank));
+                }
+            }
+        }
+        for (group, rank) in departed {
+            self.abort(group, rank, AbortCause::Departed);
+        }
+        if !self.ending && self.lease.kill_at_ms().is_some_and(|at| at <= now_ms) {
+            tracing::warn!("no word from the launcher for as long as ranks may live without it; killing them");
+            self.give_up(0);
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! The agent's command line, and the agent built from it. Everything is validated before a port is opened.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use muster_core::hosts::site::{PORT_DEFAULT, key_file_candidates, ssh_port, sshd_config_candidates};
+use muster_core::plan::DEFAULT_JOB;
+use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
+use muster_protocol::limits::KILL_GRACE_MS;
+use muster_protocol::{Epoch, Generation, HostIndex};
+use muster_transport::dial::Dialer;
+use muster_transport::gate::Gate;
+use muster_transport::identity::JobKey;
+use muster_transport::resolve::Resolver;
+use muster_transport::tls;
+use tokio::sync::mpsc;
+
+use crate::agent::{Agent, Settings, incarnation};
+use crate::door::Door;
+use crate::executor::{LocalExecutor, Report};
+
+/// Starts ranks on this host for launchers that hold the job key.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "muster-agent", version, max_term_width = 100)]
+pub struct Options {
+    /// Address to listen on; may be repeated. Without a key: 127.0.0.1, with one: every address
+    #[arg(long, value_name = "ADDR", env = "MUSTER_OPT_LISTEN", value_delimiter = ',')]
+    pub listen: Vec<IpAddr>,
+    /// Port to listen on; else the one of the ssh server's configuration, else 2222
+    #[arg(long, value_name = "PORT", env = "MUSTER_OPT_PORT")]
+    pub port: Option<u16>,
+    /// File whose bytes are the job key; else the ssh private key that the operators mount
+    #[arg(long, value_name = "FILE", env = "MUSTER_OPT_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
+    /// Serve this job only
+    #[arg(long, value_name = "NAME", env = "MUSTER_OPT_JOB")]
+    pub job: Option<String>,
+    /// End with the first job that succeeds
+    #[arg(long, env = "MUSTER_OPT_EXIT_WITH_JOB")]
+    pub exit_with_job: bool,
+    /// Time between SIGTERM and SIGKILL for ranks when the agent is told to end, in milliseconds
+    #[arg(long, value_name = "MS", env = "MUSTER_OPT_GRACE_MS", default_value_t = KILL_GRACE_MS)]
+    pub grace_ms: u64,
+    /// Ask the agent on this host whether it is ready: exit status 0 if it is, 1 if it is not
+    #[arg(long)]
+    pub check: bool,
+    /// Least severe messages to log: error, warn, info, debug
+    #[arg(long, value_name = "LEVEL", env = "MUSTER_OPT_LOG", default_value = "info")]
+    pub log: tracing::Level,
+    /// Serve one launcher on this Unix socket, without a key
+    #[arg(long, value_name = "PATH", hide = true)]
+    pub unix: Option<PathBuf>,
+}
+
+/// Validated options.
+pub struct Config {
+    settings: Settings,
+    addresses: Vec<SocketAddr>,
+    key: Option<JobKey>,
+    unix: Option<PathBuf>,
+}
+
+impl Options {
+    /// Reads what the options name.
+    pub fn validate(&self) -> anyhow::Result<Config> {
+        let key = if self.unix.is_some() { None } else { self.key()? };
+        let port = self.port.unwrap_or_else(configured_port);
+        let everywhere = if key.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
+        let listen = if self.listen.is_empty() { vec![IpAddr::V4(everywhere)] } else { self.listen.clone() };
+        if key.is_none() && self.unix.is_none() {
+            if listen.iter().any(|a| !a.is_loopback()) {
+                bail!("no job key: without one the agent listens on loopback only; give --key-file, or --listen 127.0.0.1");
+            }
+            tracing::warn!("no job key: listening on loopback only");
+        }
+        let settings = Settings {
+            job: self.job.clone(),
+            exit_with_job: self.exit_with_job,
+            one_launcher: self.unix.is_some(),
+            grace_ms: self.grace_ms,
+        };
+        let addresses = listen.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        Ok(Config { settings, addresses, key, unix: self.unix.clone() })
+    }
+
+    fn key(&self) -> anyhow::Result<Option<JobKey>> {
+        if let Some(path) = &self.key_file {
+            return Ok(Some(JobKey::read(path).context("--key-file")?));
+        }
+        let home = std::env::var("HOME").ok();
+        let mounted = key_file_candidates(home.as_deref()).into_iter().find(|path| Path::new(path).exists());
+        mounted.map(|path| JobKey::read(Path::new(&path)).context("no --key-file given")).transpose()
+    }
+}
+
+fn configured_port() -> u16 {
+    let home = std::env::var("HOME").ok();
+    let read = |path: String| ssh_port(&String::from_utf8_lossy(&std::fs::read(path).ok()?));
+    sshd_config_candidates(home.as_deref()).into_iter().find_map(read).unwrap_or(PORT_DEFAULT)
+}
+
+/// Runs an agent until it is told to end.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    muster_sys::signals::ignore_broken_pipe();
+    if let Err(error) = muster_sys::limits::raise_open_files() {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
+    // Unbounded by type, bounded by the rules of the border: a few reports for each rank ordered.
+    let (reports, inbox) = mpsc::unbounded_channel::<Report>();
+    let executor = LocalExecutor::start(Box::new(move |report| {
+        // Nobody hears a report after the loop has ended; its ranks end with the executor.
+        let _ = reports.send(report);
+    }))?;
+    let executor = Arc::new(executor);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
+        let identity = config.key.as_ref().map(JobKey::identity);
+        let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
+        let door = match &config.unix {
+            Some(path) => Door::local(path).with_context(|| format!("cannot listen on {}", path.display()))?,
+            None => Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?)),
+        };
+        Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;
+        Ok::<(), anyhow::Error>(())
+    });
+    drop(runtime);
+    if let Ok(executor) = Arc::try_unwrap(executor) {
+        executor.join();
+    }
+    result
+}
+
+/// Asks the agent on this host whether it is ready.
+pub fn check(options: &Options) -> anyhow::Result<()> {
+    let config = options.validate()?;
+    let address = config.addresses.first().context("nothing to listen on")?;
+    let ip = if address.ip().is_unspecified() { IpAddr::V4(Ipv4Addr::LOCALHOST) } else { address.ip() };
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        release: RELEASE.to_owned(),
+        role: Role::Probe,
+        lane: Lane::Control,
+        job: config.settings.job.clone().unwrap_or_else(|| DEFAULT_JOB.to_owned()),
+        epoch: Epoch(0),
+        from: "readiness check".to_owned(),
+        incarnation: incarnation(),
+        you: HostIndex(0),
+        your_name: "localhost".to_owned(),
+        generation: Generation(0),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let identity = config.key.as_ref().map(JobKey::identity);
+        let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
+        dialer.dial(&ip.to_string(), address.port(), &hello, Duration::from_secs(5)).await
+    })?;
+    Ok(())
+}
+
+/// Logs to standard error.
+pub fn start_logging(level: tracing::Level) {
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+    // A second subscriber in one process is a test's; the first one stays.
+    let _ = subscriber.try_init();
+}

@@ -6,7 +6,9 @@ need_cargo
 
 [ "$(id -u)" = 0 ] || die "the demonstration makes its hosts out of namespaces, which needs root"
 cargo build --locked --quiet -p muster-cluster --bin cluster-up
-# cluster-up starts the agents, puts the job key's path into MUSTER_DEMO_KEY and runs the rest on the launcher host.
+# Few cores: waiting ranks take turns by the scheduler's clock, so the default range is short.
+[ $# -gt 0 ] || set -- -b 8 -e 1M -f 8 -n 5 -w 1
+# cluster-up starts the agents, says where the job key is, and runs the rest on the launcher's host.
 exec "$ROOT/target/debug/cluster-up" --hosts 4 --agents -- \
-    sh -c 'exec "$@" --key-file "$MUSTER_DEMO_KEY" -H h0:2,h1:2,h2:2,h3:2 '"$ROOT/dist/bin/muster-allreduce-mpi -b 8 -e 16M -f 2 $*" \
-    sh "$ROOT/dist/bin/muster" run -v
+    sh -c 'exec "$0" run -v --key-file "$MUSTER_DEMO_KEY" -H h0:2,h1:2,h2:2,h3:2 "$@"' \
+    "$ROOT/dist/bin/muster" "$ROOT/dist/bin/muster-allreduce-mpi" "$@"

@@ -1,4 +1,13 @@
 #![forbid(unsafe_code)]
-//! placeholder
+//! The launcher: from a command line to the exit status of a job.
+//!
+//! [`cli`] reads what the user wants, [`discover`] finds hosts and key, [`run`] drives the job, [`output`] carries the ranks'
+//! streams on a thread of its own, [`report`] tells people and logs what happened.
+
 pub mod cli;
 pub mod discover;
+pub mod key;
+pub mod output;
+pub mod plan;
+pub mod report;
+pub mod run;

@@ -1,5 +1,6 @@
 //! Frames over streams that end, stall, lie and dribble.
 
+#[expect(dead_code, reason = "each test program uses its part")]
 mod common;
 
 use std::time::Duration;
@@ -149,14 +150,21 @@ async fn giving_up_ends_both_ends_at_once_though_nobody_reads() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closing_a_connection_that_nobody_reads_ends_after_all() {
-    let (near, _far) = memory(64);
-    let tasks = TaskTracker::new();
-    let (sender, _receiver) = FrameReader::new(near).spawn(8, &tasks);
-    sender.try_send(output(0, vec![0; 100_000])).unwrap();
-    sender.close();
-    tasks.close();
-    timeout(Duration::from_secs(3_600), tasks.wait()).await.unwrap();
+async fn closing_or_forgetting_a_connection_that_nobody_reads_ends_after_all() {
+    for close in [true, false] {
+        let (near, _far) = memory(64);
+        let tasks = TaskTracker::new();
+        let (sender, _receiver) = FrameReader::new(near).spawn(8, &tasks);
+        sender.try_send(output(0, vec![0; 100_000])).unwrap();
+        let kept = close.then(|| sender.clone());
+        if close {
+            sender.close();
+        }
+        drop(sender);
+        tasks.close();
+        timeout(Duration::from_secs(3_600), tasks.wait()).await.unwrap();
+        drop(kept);
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A gate and those who come to it: the right ones, the wrong ones, and the ones who mean harm.
 
+#[expect(dead_code, reason = "each test program uses its part")]
 mod common;
 
 use std::sync::Arc;
@@ -121,7 +122,7 @@ async fn an_old_incarnation_that_says_its_hello_again_is_refused() {
         let mut newest = newest.lock().unwrap();
         let stale = hello.incarnation < *newest;
         *newest = hello.incarnation.max(*newest);
-        stale.then(|| Refusal::StaleEpoch { promised: hello.epoch })
+        stale.then_some(Refusal::StaleEpoch { promised: hello.epoch })
     });
     assert!(dial("a", port, &hello("a", 2)).await.is_ok());
     let failure = fail("a", port, &hello("a", 1)).await;

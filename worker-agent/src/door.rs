@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,9 +28,11 @@ pub struct LocalDoor {
 }
 
 impl Door {
-    /// Listens on a Unix socket.
-    pub fn local(path: &Path) -> io::Result<Self> {
-        let listener = UnixListener::bind(path)?;
+    /// A Unix socket that listens already: whoever started this agent has made it, so that nobody has to wait for it.
+    pub fn local(listener: OwnedFd, path: &Path) -> io::Result<Self> {
+        let listener = std::os::unix::net::UnixListener::from(listener);
+        listener.set_nonblocking(true)?;
+        let listener = UnixListener::from_std(listener)?;
         Ok(Self::Local(LocalDoor { listener, path: path.to_owned(), greetings: JoinSet::new() }))
     }
 

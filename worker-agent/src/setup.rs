@@ -1,6 +1,7 @@
 //! The agent's command line, and the agent built from it. Everything is validated before a port is opened.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +52,7 @@ pub struct Options {
     /// Least severe messages to log: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", env = "MUSTER_OPT_LOG", default_value = "info")]
     pub log: tracing::Level,
-    /// Serve one launcher on this Unix socket, without a key
+    /// Serve one launcher on the Unix socket that is standard input and has this path, without a key
     #[arg(long, value_name = "PATH", hide = true)]
     pub unix: Option<PathBuf>,
 }
@@ -121,7 +122,10 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
         let identity = config.key.as_ref().map(JobKey::identity);
         let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
         let door = match &config.unix {
-            Some(path) => Door::local(path).with_context(|| format!("cannot listen on {}", path.display()))?,
+            Some(path) => {
+                let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
+                Door::local(listener, path).context("standard input is no listening Unix socket")?
+            }
             None => Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?)),
         };
         Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;

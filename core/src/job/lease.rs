@@ -11,6 +11,8 @@ use muster_protocol::message::Heartbeat;
 #[derive(Debug, Clone, Default)]
 pub struct Lease {
     offset_ms: Option<i128>,
+    /// When the newest heartbeat was sent, on the root's clock.
+    newest_ms: Option<u64>,
     ends_ms: Option<u64>,
 }
 
@@ -22,7 +24,11 @@ impl Lease {
         self.offset_ms = Some(offset);
         let sent_here = i128::from(beat.sent_ms) + offset;
         let ends = u64::try_from(sent_here + i128::from(beat.lease_ms)).unwrap_or(0);
-        self.ends_ms = Some(self.ends_ms.map_or(ends, |known| known.max(ends)));
+        // The newest heartbeat decides, also when it shortens the lease: after a suspended launcher goes on, for example.
+        if self.newest_ms.is_none_or(|newest| beat.sent_ms >= newest) {
+            self.newest_ms = Some(beat.sent_ms);
+            self.ends_ms = Some(ends);
+        }
     }
 
     /// When killing must begin, so that everything is dead when the lease ends.

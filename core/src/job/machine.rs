@@ -1,8 +1,7 @@
 //! The job's state machine.
 
-use bytes::Bytes;
 use muster_protocol::event::Event;
-use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
+use muster_protocol::frame::{EVERY_HOST, FLAG_MORE, Frame, Kind};
 use muster_protocol::message::{
     Abort, BadPayload, Call, End, Ended, Exits, Initialised, Joined, Kill, Lost, Message, Missing, Obstacle, ProcShare, Query,
     Report, Share, Signal, Spec, Stamp, Started, StreamEnd,
@@ -77,6 +76,8 @@ pub struct Job {
     pub(super) cause: Option<Cause>,
     kill_hard_at_ms: Option<u64>,
     query: Option<QueryState>,
+    /// Key-value bytes of the fence whose pieces are passing.
+    fence_bytes: usize,
     pub(super) acts: Vec<JobAct>,
 }
 
@@ -107,6 +108,7 @@ impl Job {
             cause: None,
             kill_hard_at_ms: None,
             query: None,
+            fence_bytes: 0,
             acts: Vec::new(),
         };
         let starting = Event::JobStarting {
@@ -159,6 +161,7 @@ impl Job {
             Kind::Lost => self.on_lost(&Lost::read(frame)?),
             Kind::Report => self.on_report(frame.header.host, Report::read(frame)?),
             Kind::Ended => self.on_ended(Ended::read(frame)?),
+            Kind::FenceDown => self.on_fence(frame),
             _ => {}
         }
         Ok(())
@@ -390,9 +393,13 @@ impl Job {
         }
     }
 
-    /// A fence has completed at the root.
-    pub fn fence_completed(&mut self, group: Group, seq: u64, blob: &Bytes) {
-        self.emit(Event::FenceDone { group, seq, bytes: blob.len() });
+    /// A piece of a completed fence passes the root.
+    fn on_fence(&mut self, frame: &Frame) {
+        self.fence_bytes += frame.payload.len();
+        if frame.header.flags & FLAG_MORE == 0 {
+            let bytes = std::mem::take(&mut self.fence_bytes);
+            self.emit(Event::FenceDone { group: frame.header.group(), seq: frame.header.seq, bytes });
+        }
     }
 
     /// Whether ranks run or are about to.
@@ -409,6 +416,11 @@ impl Job {
     pub fn missing_hosts(&self) -> Vec<(&str, Option<&str>)> {
         let missing = self.table.hosts.iter().filter(|h| !h.joined);
         missing.map(|h| (h.name.as_str(), h.obstacle.as_ref().map(|(_, text)| text.as_str()))).collect()
+    }
+
+    /// Epoch and generation of its frames.
+    pub fn stamp(&self) -> Stamp {
+        self.setup.stamp
     }
 
     /// Whether a frame may come from, or go to, this host.

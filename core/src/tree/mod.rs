@@ -10,6 +10,7 @@ pub mod branch;
 pub mod chunks;
 pub mod node;
 mod fences;
+mod losses;
 
 pub use chunks::{ChunkError, Chunks};
 pub use node::{Act, EdgeId, TreeNode};

@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
-use muster_protocol::limits::{SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
+use muster_protocol::limits::{HOSTS_MAX, TREE_RADIX_DEFAULT};
 use muster_protocol::message::{Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp};
 use muster_protocol::{Group, HostIndex, HostSet};
 
 use super::branch::Branch;
 use super::chunks::{self, Chunks};
 use super::fences::Fences;
+use super::losses::Orphan;
 
 /// A connection to a child, as the shell numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,19 +39,19 @@ pub enum Act {
 }
 
 #[derive(Debug)]
-struct Child {
-    entry: HostEntry,
+pub(super) struct Child {
+    pub(super) entry: HostEntry,
     /// The child and everything below it that has joined.
-    subtree: HostSet,
+    pub(super) subtree: HostSet,
     /// Hosts handed to it to connect.
-    handed: Vec<HostEntry>,
-    chunks: Chunks,
-    heard_ms: u64,
-    probe: Probe,
+    pub(super) handed: Vec<HostEntry>,
+    pub(super) chunks: Chunks,
+    pub(super) heard_ms: u64,
+    pub(super) probe: Probe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Probe {
+pub(super) enum Probe {
     Idle,
     Running,
     Failed,
@@ -60,18 +61,19 @@ enum Probe {
 #[derive(Debug)]
 pub struct TreeNode {
     /// `None` at the root.
-    me: Option<HostIndex>,
-    stamp: Stamp,
-    radix: u32,
-    connect_timeout_ms: u64,
-    branches: Vec<Branch>,
-    children: BTreeMap<EdgeId, Child>,
-    routes: HashMap<HostIndex, EdgeId>,
-    obstacles: HashMap<HostIndex, (Obstacle, String)>,
-    /// Hosts whose parent died, and when they count as lost themselves.
-    orphans: BTreeMap<HostIndex, u64>,
-    fences: Fences,
-    acts: Vec<Act>,
+    pub(super) me: Option<HostIndex>,
+    pub(super) stamp: Stamp,
+    pub(super) radix: u32,
+    pub(super) connect_timeout_ms: u64,
+    pub(super) branches: Vec<Branch>,
+    pub(super) children: BTreeMap<EdgeId, Child>,
+    pub(super) routes: HashMap<HostIndex, EdgeId>,
+    pub(super) obstacles: HashMap<HostIndex, (Obstacle, String)>,
+    pub(super) orphans: BTreeMap<HostIndex, Orphan>,
+    pub(super) fences: Fences,
+    /// Where the frame stands in `acts` that tells the parent of hosts that joined since `take_acts`, and which they are.
+    joining: Option<(usize, HostSet)>,
+    pub(super) acts: Vec<Act>,
 }
 
 impl TreeNode {
@@ -88,12 +90,14 @@ impl TreeNode {
             obstacles: HashMap::new(),
             orphans: BTreeMap::new(),
             fences: Fences::new(me, stamp),
+            joining: None,
             acts: Vec::new(),
         }
     }
 
     /// What there is to do since the last call.
     pub fn take_acts(&mut self) -> Vec<Act> {
+        self.joining = None;
         std::mem::take(&mut self.acts)
     }
 
@@ -104,9 +108,10 @@ impl TreeNode {
         self.take_in(order.hosts, now_ms);
     }
 
-    fn take_in(&mut self, hosts: Vec<HostEntry>, now_ms: u64) {
+    pub(super) fn take_in(&mut self, hosts: Vec<HostEntry>, now_ms: u64) {
         let known = |h: &HostEntry| self.routes.contains_key(&h.index) || self.branches.iter().any(|b| b.contains(h.index));
-        let fresh: Vec<HostEntry> = hosts.into_iter().filter(|h| Some(h.index) != self.me && !known(h)).collect();
+        let wanted = |h: &HostEntry| h.index.0 < HOSTS_MAX && Some(h.index) != self.me && !known(h);
+        let fresh: Vec<HostEntry> = hosts.into_iter().filter(wanted).collect();
         self.branches.extend(Branch::split(fresh, self.radix));
         self.dial_due(now_ms);
     }
@@ -145,6 +150,11 @@ impl TreeNode {
     pub fn dial_failed(&mut self, host: HostIndex, why: Obstacle, text: String, now_ms: u64) {
         let Some(branch) = self.branches.iter_mut().find(|b| b.contains(host)) else { return };
         branch.failed(host, now_ms);
+        if why == Obstacle::Waiting
+            && let Some(orphan) = self.orphans.get_mut(&host)
+        {
+            orphan.seen(now_ms);
+        }
         let story = (why, text);
         if self.obstacles.get(&host) != Some(&story) {
             let missing = Missing { host, why: story.0, text: story.1.clone(), final_: false };
@@ -155,23 +165,59 @@ impl TreeNode {
     }
 
     fn joined(&mut self, edge: EdgeId, hosts: HostSet) {
-        let Some(child) = self.children.get_mut(&edge) else { return };
-        child.subtree.union_with(&hosts);
+        if !self.children.contains_key(&edge) {
+            return;
+        }
         for host in hosts.iter() {
-            self.routes.insert(host, edge);
+            if let Some(before) = self.routes.insert(host, edge)
+                && before != edge
+            {
+                self.moved(host, before, edge);
+            }
             self.orphans.remove(&host);
+            self.obstacles.remove(&host);
+        }
+        if let Some(child) = self.children.get_mut(&edge) {
+            child.subtree.union_with(&hosts);
         }
         self.branches.retain_mut(|b| b.remove(&hosts));
-        self.up_later_joined(&hosts);
+        self.tell_joined(&hosts);
         self.refresh_fences();
     }
 
-    fn up_later_joined(&mut self, hosts: &HostSet) {
-        let origin = self.me.unwrap_or(EVERY_HOST);
-        self.acts.push(Act::Up(self.stamp.frame(origin, &Joined { hosts: hosts.clone() })));
+    /// A host has changed its place below this node: from now on it is the new child's, its address too, so that it is found
+    /// again when that child dies.
+    fn moved(&mut self, host: HostIndex, from: EdgeId, to: EdgeId) {
+        let Some(old) = self.children.get_mut(&from) else { return };
+        old.subtree.remove(host);
+        let entry = old.handed.iter().position(|h| h.index == host).map(|at| old.handed.swap_remove(at));
+        if let (Some(entry), Some(new)) = (entry, self.children.get_mut(&to))
+            && new.entry.index != host
+        {
+            new.handed.push(entry);
+        }
     }
 
-    fn refresh_fences(&mut self) {
+    /// One frame tells of all hosts that join between two calls of `take_acts`.
+    fn tell_joined(&mut self, hosts: &HostSet) {
+        let origin = self.me.unwrap_or(EVERY_HOST);
+        let (at, mut all) = self.joining.take().unwrap_or_else(|| (self.acts.len(), HostSet::new()));
+        all.union_with(hosts);
+        let act = Act::Up(self.stamp.frame(origin, &Joined { hosts: all.clone() }));
+        match self.acts.get_mut(at) {
+            Some(earlier) => *earlier = act,
+            None => self.acts.push(act),
+        }
+        self.joining = Some((at, all));
+    }
+
+    /// Tells the parent that a host is lost; what joins later is told later.
+    pub(super) fn tell_lost(&mut self, lost: Lost) {
+        self.joining = None;
+        self.acts.push(Act::Up(self.stamp.frame(lost.host, &lost)));
+    }
+
+    pub(super) fn refresh_fences(&mut self) {
         let mut below = HostSet::new();
         for child in self.children.values() {
             below.union_with(&child.subtree);
@@ -217,17 +263,6 @@ impl TreeNode {
         }
     }
 
-    fn lost_below(&mut self, edge: EdgeId, frame: Frame) -> Result<(), String> {
-        let lost = Lost::read(&frame).map_err(|e| e.to_string())?;
-        if let Some(child) = self.children.get_mut(&edge) {
-            child.subtree.remove(lost.host);
-        }
-        self.routes.remove(&lost.host);
-        self.acts.push(Act::Up(frame));
-        self.refresh_fences();
-        Ok(())
-    }
-
     fn fence_from_child(&mut self, edge: EdgeId, frame: &Frame) -> Result<(), String> {
         let Some(child) = self.children.get_mut(&edge) else { return Ok(()) };
         let Some(whole) = child.chunks.push(frame).map_err(|e| e.to_string())? else { return Ok(()) };
@@ -262,6 +297,7 @@ impl TreeNode {
                     self.acts.push(Act::Up(alive));
                 }
                 self.down(frame);
+                self.check_silence(now_ms);
             }
             Kind::Resync => {
                 self.resync();
@@ -284,6 +320,9 @@ impl TreeNode {
         }
         if frame.header.kind == Kind::FenceDown {
             self.fences.completed(frame.header.group(), frame.header.seq, frame.header.flags);
+            if self.me.is_none() {
+                self.acts.push(Act::Up(frame.clone()));
+            }
         }
         let edges = self.children.keys().copied();
         self.acts.extend(edges.map(|edge| Act::ToChild(edge, frame.clone())));
@@ -313,7 +352,7 @@ impl TreeNode {
             below.union_with(&child.subtree);
         }
         if !below.is_empty() {
-            self.up_later_joined(&below);
+            self.tell_joined(&below);
         }
         for (host, (why, text)) in &self.obstacles {
             let missing = Missing { host: *host, why: *why, text: text.clone(), final_: false };
@@ -323,64 +362,6 @@ impl TreeNode {
         self.drain_fences();
     }
 
-    /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here.
-    pub fn child_closed(&mut self, edge: EdgeId, why: String, now_ms: u64) {
-        let Some(mut child) = self.children.remove(&edge) else { return };
-        self.routes.retain(|_, e| *e != edge);
-        child.subtree.remove(child.entry.index);
-        self.orphans.extend(child.subtree.iter().map(|h| (h, now_ms + SILENCE_DEAD_MS)));
-        let lost = Lost { host: child.entry.index, why };
-        self.acts.push(Act::Up(self.stamp.frame(child.entry.index, &lost)));
-        self.refresh_fences();
-        self.take_in(child.handed, now_ms);
-    }
-
-    /// Answer to [`Act::Probe`].
-    pub fn probed(&mut self, edge: EdgeId, alive: bool, now_ms: u64) {
-        let Some(child) = self.children.get_mut(&edge) else { return };
-        if alive {
-            // Starved, not dead: it answered a new connection, so its silence is counted afresh.
-            child.heard_ms = now_ms;
-            child.probe = Probe::Idle;
-        } else {
-            child.probe = Probe::Failed;
-        }
-        self.check_silence(now_ms);
-    }
-
-    fn check_silence(&mut self, now_ms: u64) {
-        let mut dead = Vec::new();
-        for (edge, child) in &mut self.children {
-            let silence = now_ms.saturating_sub(child.heard_ms);
-            if child.probe == Probe::Idle && silence >= SILENCE_PROBE_MS {
-                child.probe = Probe::Running;
-                self.acts.push(Act::Probe(*edge, child.entry.clone()));
-            }
-            if child.probe == Probe::Failed && silence >= SILENCE_DEAD_MS {
-                dead.push((*edge, silence));
-            }
-        }
-        for (edge, silence) in dead {
-            self.acts.push(Act::Close(edge));
-            let why = format!("silent for {:.1} s and does not answer a new connection", silence as f64 / 1000.0);
-            self.child_closed(edge, why, now_ms);
-        }
-    }
-
-    fn check_orphans(&mut self, now_ms: u64) {
-        let late: HostSet = self.orphans.iter().filter(|(_, due)| **due <= now_ms).map(|(h, _)| *h).collect();
-        if late.is_empty() {
-            return;
-        }
-        self.branches.retain_mut(|b| b.remove(&late));
-        for host in late.iter() {
-            self.orphans.remove(&host);
-            let last = self.obstacles.get(&host).map(|(_, text)| format!(" ({text})")).unwrap_or_default();
-            let why = format!("its parent in the tree died and it could not be reached again{last}");
-            self.acts.push(Act::Up(self.stamp.frame(host, &Lost { host, why })));
-        }
-    }
-
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
         self.dial_due(now_ms);
@@ -388,10 +369,10 @@ impl TreeNode {
         self.check_orphans(now_ms);
     }
 
-    /// When [`TreeNode::tick`] is due next because of dials, in milliseconds. Silence is looked at with every heartbeat.
+    /// When [`TreeNode::tick`] is due next, in milliseconds. Silence begins to count with heartbeats, which look at it themselves.
     pub fn next_due_ms(&self) -> Option<u64> {
         let dials = self.branches.iter().filter_map(Branch::next_due_ms);
-        dials.chain(self.orphans.values().copied()).min()
+        dials.chain(self.orphans.values().map(Orphan::due_ms)).chain(self.next_death_ms()).min()
     }
 
     /// Hosts below this node that have joined.

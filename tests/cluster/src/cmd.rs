@@ -18,7 +18,7 @@ pub enum Stdin {
     Null,
     /// These bytes, then end of file.
     Bytes(Vec<u8>),
-    /// What [`Proc::write_stdin`] is given, until [`Proc::close_stdin`].
+    /// What [`crate::Proc::write_stdin`] is given, until [`Proc::close_stdin`].
     Piped,
     /// The test's own standard input.
     Inherit,
@@ -99,7 +99,7 @@ impl Cmd {
         self
     }
 
-    /// Leaves standard output to the test, which reads it from [`Proc::take_stdout`] at its own pace.
+    /// Leaves standard output to the test, which reads it from [`crate::Proc::take_stdout`] at its own pace.
     #[must_use]
     pub fn raw_stdout(mut self) -> Self {
         self.stdout = Out::Raw;

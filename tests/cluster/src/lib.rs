@@ -25,6 +25,7 @@ mod lite;
 mod namespaces;
 mod parallel;
 mod proc;
+mod sshd;
 mod switch;
 mod worker;
 pub mod workspace;
@@ -36,6 +37,7 @@ pub use inspect::{Leftover, Process};
 pub use link::Shape;
 pub use lite::{LiteBuilder, LiteCluster};
 pub use proc::Proc;
+pub use sshd::Ssh;
 
 /// TCP port on which [`Cluster::start_agent`] expects the agent.
 pub const AGENT_PORT: u16 = 2222;

@@ -18,7 +18,7 @@ use muster_protocol::frame::{Frame, FrameError, Kind};
 use thiserror::Error;
 use tokio::io::{AsyncWriteExt, ReadHalf};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 pub use reader::FrameReader;
@@ -127,22 +127,24 @@ impl Framed {
                 () = writer.run() => {}
             }
         });
-        (Sender { queue, close, abort: abort.clone(), traffic }, Receiver { reader, abort })
+        let last = Arc::new(close.clone().drop_guard());
+        (Sender { queue, close, abort: abort.clone(), traffic, _last: last }, Receiver { reader, abort })
     }
 }
 
-/// The sending end; clones share one queue.
+/// The sending end; clones share one queue. When the last one is dropped, the connection is closed as by [`Sender::close`].
 #[derive(Clone)]
 pub struct Sender {
     queue: mpsc::Sender<Frame>,
     close: CancellationToken,
     abort: CancellationToken,
     traffic: Arc<Traffic>,
+    /// Starts the time for draining even while the writer is stuck in a write.
+    _last: Arc<DropGuard>,
 }
 
 impl Sender {
     /// Queues a frame if there is room.
-    #[expect(clippy::result_large_err, reason = "the caller gets its frame back, on a path that is taken rarely")]
     pub fn try_send(&self, frame: Frame) -> Result<(), TrySendError> {
         self.queue.try_send(frame).map_err(|error| match error {
             mpsc::error::TrySendError::Full(frame) => TrySendError::Full(frame),
@@ -165,7 +167,8 @@ impl Sender {
         self.close.cancel();
     }
 
-    /// Drops the connection at once, queued frames included. The receiver gets [`ReceiveError::Aborted`].
+    /// Ends the connection at once, queued frames are lost. The receiver gets [`ReceiveError::Aborted`]; the stream itself
+    /// goes when the receiver is dropped.
     pub fn abort(&self) {
         self.abort.cancel();
     }

@@ -66,7 +66,7 @@ pub enum ResolveError {
         /// The hosts file that was looked into.
         hosts: PathBuf,
         /// What the DNS client said.
-        source: NetError,
+        source: Box<NetError>,
     },
 }
 
@@ -151,7 +151,7 @@ impl Resolver {
                 if addresses.is_empty() { Err(unknown()) } else { Ok(addresses) }
             }
             Err(error) if error.is_no_records_found() => Err(unknown()),
-            Err(source) => Err(ResolveError::Dns { name: name.to_owned(), hosts: hosts(), source }),
+            Err(error) => Err(ResolveError::Dns { name: name.to_owned(), hosts: hosts(), source: Box::new(error) }),
         }
     }
 

@@ -1,5 +1,4 @@
 //! What the tests of this crate share.
-#![expect(dead_code, reason = "each test program uses its part")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,29 +15,29 @@ use muster_transport::resolve::Resolver;
 use muster_transport::tls::{acceptor, connector};
 
 /// A safety net for tests, never a measurement.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-pub fn identity(key: &str) -> Identity {
+pub(crate) fn identity(key: &str) -> Identity {
     JobKey::from_bytes(format!("a key for tests: {key}").as_bytes()).unwrap().identity()
 }
 
-pub fn gate(key: &str) -> Gate {
+pub(crate) fn gate(key: &str) -> Gate {
     Gate::listen(&["127.0.0.1:0".parse().unwrap()], Some(acceptor(&identity(key)))).unwrap()
 }
 
-pub fn dialer(key: &str) -> Dialer {
+pub(crate) fn dialer(key: &str) -> Dialer {
     Dialer::new(Arc::new(Resolver::default()), Some(connector(&identity(key))))
 }
 
-pub fn port(gate: &Gate) -> u16 {
+pub(crate) fn port(gate: &Gate) -> u16 {
     gate.addresses()[0].port()
 }
 
-pub fn address(gate: &Gate) -> SocketAddr {
+pub(crate) fn address(gate: &Gate) -> SocketAddr {
     gate.addresses()[0]
 }
 
-pub fn hello(job: &str, incarnation: u64) -> Hello {
+pub(crate) fn hello(job: &str, incarnation: u64) -> Hello {
     Hello {
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
@@ -55,23 +54,23 @@ pub fn hello(job: &str, incarnation: u64) -> Hello {
     }
 }
 
-pub fn welcome() -> Welcome {
+pub(crate) fn welcome() -> Welcome {
     Welcome { version: VERSION_MAX, release: RELEASE.to_owned(), incarnation: 42, facts: HostFacts::default() }
 }
 
-pub fn output(seq: u64, payload: impl Into<Bytes>) -> Frame {
+pub(crate) fn output(seq: u64, payload: impl Into<Bytes>) -> Frame {
     Frame::new(Kind::Output, EVERY_HOST, Epoch(1), Generation(0), payload.into()).with(0, 1, seq)
 }
 
 /// A small generator of numbers whose seed can be printed and given back.
-pub struct Numbers(u64);
+pub(crate) struct Numbers(u64);
 
 impl Numbers {
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -79,11 +78,11 @@ impl Numbers {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, limit: usize) -> usize {
+    pub(crate) fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit.max(1) as u64) as usize
     }
 
-    pub fn bytes(&mut self, len: usize) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, len: usize) -> Vec<u8> {
         (0..len).map(|_| self.next() as u8).collect()
     }
 }

@@ -1,0 +1,113 @@
+//! Children that are gone or silent, and the hosts they leave behind.
+
+use muster_protocol::HostSet;
+use muster_protocol::frame::Frame;
+use muster_protocol::limits::{FENCE_LEASE_MS, SILENCE_DEAD_MS, SILENCE_PROBE_MS};
+use muster_protocol::message::{Lost, Message};
+
+use super::node::{Act, EdgeId, Probe, TreeNode};
+
+/// A host whose parent died.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Orphan {
+    due_ms: u64,
+    last_ms: u64,
+}
+
+impl Orphan {
+    fn new(now_ms: u64) -> Self {
+        Self { due_ms: now_ms + SILENCE_DEAD_MS, last_ms: now_ms + FENCE_LEASE_MS }
+    }
+
+    /// When it counts as lost itself.
+    pub(super) fn due_ms(&self) -> u64 {
+        self.due_ms
+    }
+
+    /// Its agent answered that it still waits for its dead parent: it lives, and gets time until it has given that one up. Its
+    /// ranks end with their lease at last, so that is where patience ends.
+    pub(super) fn seen(&mut self, now_ms: u64) {
+        self.due_ms = self.due_ms.max(now_ms + SILENCE_DEAD_MS).min(self.last_ms);
+    }
+}
+
+impl TreeNode {
+    pub(super) fn lost_below(&mut self, edge: EdgeId, frame: Frame) -> Result<(), String> {
+        let lost = Lost::read(&frame).map_err(|e| e.to_string())?;
+        if self.routes.get(&lost.host).is_some_and(|now| *now != edge) {
+            // It lives below another child by now; whoever looked for it here just has not heard of that.
+            return Ok(());
+        }
+        if let Some(child) = self.children.get_mut(&edge) {
+            child.subtree.remove(lost.host);
+        }
+        self.routes.remove(&lost.host);
+        self.tell_lost(lost);
+        self.refresh_fences();
+        Ok(())
+    }
+
+    /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here.
+    pub fn child_closed(&mut self, edge: EdgeId, why: String, now_ms: u64) {
+        let Some(mut child) = self.children.remove(&edge) else { return };
+        self.routes.retain(|_, e| *e != edge);
+        child.subtree.remove(child.entry.index);
+        self.orphans.extend(child.subtree.iter().map(|h| (h, Orphan::new(now_ms))));
+        self.tell_lost(Lost { host: child.entry.index, why });
+        self.refresh_fences();
+        self.take_in(child.handed, now_ms);
+    }
+
+    /// Answer to [`Act::Probe`].
+    pub fn probed(&mut self, edge: EdgeId, alive: bool, now_ms: u64) {
+        // A child that was heard meanwhile has answered better.
+        let Some(child) = self.children.get_mut(&edge).filter(|c| c.probe == Probe::Running) else { return };
+        if alive {
+            // Starved, not dead: it answered a new connection, so its silence is counted afresh.
+            child.heard_ms = now_ms;
+            child.probe = Probe::Idle;
+        } else {
+            child.probe = Probe::Failed;
+        }
+        self.check_silence(now_ms);
+    }
+
+    pub(super) fn check_silence(&mut self, now_ms: u64) {
+        let mut dead = Vec::new();
+        for (edge, child) in &mut self.children {
+            let silence = now_ms.saturating_sub(child.heard_ms);
+            if child.probe == Probe::Idle && silence >= SILENCE_PROBE_MS {
+                child.probe = Probe::Running;
+                self.acts.push(Act::Probe(*edge, child.entry.clone()));
+            }
+            if child.probe == Probe::Failed && silence >= SILENCE_DEAD_MS {
+                dead.push((*edge, silence));
+            }
+        }
+        for (edge, silence) in dead {
+            self.acts.push(Act::Close(edge));
+            let why = format!("silent for {:.1} s and does not answer a new connection", silence as f64 / 1000.0);
+            self.child_closed(edge, why, now_ms);
+        }
+    }
+
+    /// When the first child whose probe failed has been silent for too long.
+    pub(super) fn next_death_ms(&self) -> Option<u64> {
+        let failed = self.children.values().filter(|c| c.probe == Probe::Failed);
+        failed.map(|c| c.heard_ms + SILENCE_DEAD_MS).min()
+    }
+
+    pub(super) fn check_orphans(&mut self, now_ms: u64) {
+        let late: HostSet = self.orphans.iter().filter(|(_, o)| o.due_ms <= now_ms).map(|(h, _)| *h).collect();
+        if late.is_empty() {
+            return;
+        }
+        self.branches.retain_mut(|b| b.remove(&late));
+        for host in late.iter() {
+            self.orphans.remove(&host);
+            let last = self.obstacles.get(&host).map(|(_, text)| format!(" ({text})")).unwrap_or_default();
+            let why = format!("its parent in the tree died and it could not be reached again{last}");
+            self.tell_lost(Lost { host, why });
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! The ranks' streams at the root, on a thread of their own.
+//!
+//! Output is written by blocking calls: while the terminal does not read, nothing here goes on, nothing is acknowledged, the
+//! windows of the ranks fill up and their pipes stall; the control plane does not notice. Standard input goes the other way.
+
+mod input;
+mod lines;
+mod plane;
+mod sink;
+
+use std::path::PathBuf;
+use std::thread;
+
+use muster_core::tree::EdgeId;
+use muster_protocol::message::{Stamp, StdinTo, StreamEnd};
+use muster_protocol::{Group, ProcId};
+use muster_transport::dial::Dialed;
+use tokio::sync::mpsc;
+
+/// How output looks and where it goes.
+#[derive(Debug, Clone)]
+pub struct Style {
+    /// Whether every line starts with its rank.
+    pub label: bool,
+    /// Directory for one file for every rank and stream, besides the terminal.
+    pub dir: Option<PathBuf>,
+    /// Who reads standard input.
+    pub stdin: StdinTo,
+}
+
+/// What the control plane tells this thread.
+pub enum OutputOrder {
+    /// A child's bulk connection.
+    Child(EdgeId, Box<Dialed>),
+    /// A child is gone.
+    ChildGone(EdgeId),
+    /// Processes whose output will come: group, first process, size.
+    Group(Group, ProcId, u32),
+    /// Streams are complete at these lengths.
+    Ends(Vec<StreamEnd>),
+    /// The output of these processes will never be complete.
+    Lost(Vec<ProcId>),
+    /// Every host has said how long its streams were: tell when all of it is written.
+    Finish,
+}
+
+/// What this thread tells the control plane.
+#[derive(Debug)]
+pub enum OutputReport {
+    /// Everything is written.
+    Finished,
+    /// Whoever read standard output has closed it.
+    ReaderGone,
+    /// Output cannot be written, and why.
+    Failed(String),
+}
+
+/// The thread.
+pub struct Output {
+    orders: mpsc::UnboundedSender<OutputOrder>,
+}
+
+impl Output {
+    /// Starts it.
+    pub fn start(stamp: Stamp, style: Style, reports: mpsc::UnboundedSender<OutputReport>) -> std::io::Result<Self> {
+        // Unbounded by type, bounded by what is sent: a few orders for each child, group and host.
+        let (orders, queue) = mpsc::unbounded_channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let sink = sink::Sink::new(style.label, style.dir.as_deref())?;
+        thread::Builder::new().name("output".to_owned()).spawn(move || {
+            let local = tokio::task::LocalSet::new();
+            local.block_on(&runtime, plane::run(stamp, style.stdin, sink, queue, reports));
+        })?;
+        Ok(Self { orders })
+    }
+
+    /// Hands an order over.
+    pub fn order(&self, order: OutputOrder) {
+        let _ = self.orders.send(order);
+    }
+}

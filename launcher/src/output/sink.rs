@@ -1,0 +1,168 @@
+//! Where output goes: standard output and error, and files.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use muster_protocol::{Group, ProcId, Rank, Stream};
+
+use super::lines::Lines;
+
+/// Collected bytes after which they are written.
+const WRITE_BYTES: usize = 256 << 10;
+/// Pause when a descriptor that somebody made non-blocking takes nothing.
+const FULL_PAUSE: Duration = Duration::from_millis(1);
+
+/// Why output was not written.
+#[derive(Debug)]
+pub(super) enum SinkError {
+    /// Nobody reads it any more.
+    ReaderGone,
+    /// Anything else.
+    Failed(String),
+}
+
+/// One process group's numbering.
+#[derive(Debug, Clone, Copy)]
+struct Numbering {
+    group: Group,
+    first: u32,
+    size: u32,
+}
+
+#[derive(Debug, Default)]
+struct StreamSink {
+    lines: Lines,
+    label: Option<Vec<u8>>,
+    file: Option<File>,
+}
+
+/// All streams.
+pub(super) struct Sink {
+    label: bool,
+    dir: Option<PathBuf>,
+    groups: Vec<Numbering>,
+    streams: HashMap<(ProcId, Stream), StreamSink>,
+    pending: [Vec<u8>; 2],
+    /// Standard output and error without the buffers of the library, which would copy everything once more.
+    terminal: [File; 2],
+    reader_gone: bool,
+}
+
+impl Sink {
+    pub(super) fn new(label: bool, dir: Option<&Path>) -> io::Result<Self> {
+        if let Some(dir) = dir {
+            let told = |e: io::Error| io::Error::new(e.kind(), format!("output directory {}: {e}", dir.display()));
+            std::fs::create_dir_all(dir).map_err(told)?;
+        }
+        Ok(Self {
+            label,
+            dir: dir.map(Path::to_owned),
+            groups: Vec::new(),
+            streams: HashMap::new(),
+            pending: [Vec::new(), Vec::new()],
+            terminal: [
+                File::from(io::stdout().as_fd().try_clone_to_owned()?),
+                File::from(io::stderr().as_fd().try_clone_to_owned()?),
+            ],
+            reader_gone: false,
+        })
+    }
+
+    pub(super) fn group(&mut self, group: Group, first: ProcId, size: u32) {
+        self.groups.push(Numbering { group, first: first.0, size });
+    }
+
+    fn name(&self, proc: ProcId) -> (Group, Rank) {
+        let inside = |n: &&Numbering| (n.first..n.first + n.size).contains(&proc.0);
+        self.groups.iter().find(inside).map_or((Group(0), Rank(proc.0)), |n| (n.group, Rank(proc.0 - n.first)))
+    }
+
+    /// A lone rank's bytes pass as they come, so that prompts without a line end are seen.
+    fn passes_through(&self) -> bool {
+        !self.label && matches!(self.groups.as_slice(), [only] if only.size == 1)
+    }
+
+    fn stream(&mut self, proc: ProcId, stream: Stream) -> Result<&mut StreamSink, SinkError> {
+        if !self.streams.contains_key(&(proc, stream)) {
+            let (group, rank) = self.name(proc);
+            let number = if group == Group(0) { rank.to_string() } else { format!("{group}.{rank}") };
+            let label = self.label.then(|| format!("[{number}] ").into_bytes());
+            let file = self.dir.as_ref().map(|dir| open(dir, &number, stream)).transpose()?;
+            self.streams.insert((proc, stream), StreamSink { lines: Lines::default(), label, file });
+        }
+        Ok(self.streams.entry((proc, stream)).or_default())
+    }
+
+    /// Takes bytes of a stream; they are written by [`Sink::write`], or before when much has come together.
+    pub(super) fn feed(&mut self, proc: ProcId, stream: Stream, bytes: &[u8]) -> Result<(), SinkError> {
+        let direct = self.passes_through();
+        let to = usize::from(stream == Stream::Stderr);
+        let mut pending = std::mem::take(&mut self.pending[to]);
+        let one = self.stream(proc, stream)?;
+        if let Some(file) = &mut one.file {
+            file.write_all(bytes).map_err(|e| SinkError::Failed(format!("output file of rank {proc}: {e}")))?;
+        }
+        if direct {
+            pending.extend_from_slice(bytes);
+        } else {
+            one.lines.feed(bytes, one.label.as_deref(), &mut pending);
+        }
+        self.pending[to] = pending;
+        if self.pending[to].len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+    }
+
+    /// Writes what has come together.
+    pub(super) fn write(&mut self) -> Result<(), SinkError> {
+        let [out, err] = &mut self.pending;
+        let [terminal_out, terminal_err] = &mut self.terminal;
+        let to_out = if self.reader_gone { Ok(()) } else { write_fully(terminal_out, out) };
+        // Nobody is left to be told that standard error is gone.
+        let _ = write_fully(terminal_err, err);
+        out.clear();
+        err.clear();
+        match to_out {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.reader_gone = true;
+                Err(SinkError::ReaderGone)
+            }
+            Err(error) => Err(SinkError::Failed(format!("standard output: {error}"))),
+        }
+    }
+
+    /// Writes unfinished last lines, in the order of ranks.
+    pub(super) fn finish(&mut self) -> Result<(), SinkError> {
+        let mut streams: Vec<_> = self.streams.iter_mut().filter(|(_, s)| !s.lines.is_empty()).collect();
+        streams.sort_by_key(|(key, _)| **key);
+        for ((_, stream), sink) in streams {
+            let to = usize::from(*stream == Stream::Stderr);
+            sink.lines.flush(sink.label.as_deref(), &mut self.pending[to]);
+        }
+        self.write()
+    }
+}
+
+fn open(dir: &Path, number: &str, stream: Stream) -> Result<File, SinkError> {
+    let ending = if stream == Stream::Stderr { "err" } else { "out" };
+    let path = dir.join(format!("rank.{number}.{ending}"));
+    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+    file.map_err(|e| SinkError::Failed(format!("output file {}: {e}", path.display())))
+}
+
+/// Writes everything, also to a descriptor that somebody else made non-blocking.
+fn write_fully(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match to.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

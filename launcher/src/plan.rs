@@ -1,0 +1,18 @@
+//! `muster plan`: what `muster run` would start where, without starting anything.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use crate::cli::RunOptions;
+use crate::discover::Surroundings;
+use crate::run::prepare::prepare;
+use crate::run::{Usage, new_epoch};
+
+/// Prints the plan.
+pub fn show(options: &RunOptions, json: bool, site: &Surroundings) -> anyhow::Result<()> {
+    let prepared = prepare(options, site, new_epoch()).map_err(|e| Usage(e.to_string()))?;
+    let sheet = prepared.plan.sheet();
+    let text = if json { serde_json::to_string_pretty(&sheet)? + "\n" } else { sheet.to_string() };
+    std::io::stdout().lock().write_all(text.as_bytes()).context("standard output")
+}

@@ -1,0 +1,76 @@
+//! What people and programs are told: readers of the job's events.
+
+mod log;
+mod startup;
+mod terminal;
+
+use anyhow::Context;
+use muster_core::job::Cause;
+use muster_protocol::event::Event;
+
+use crate::cli::{LogLevel, RunOptions};
+use log::EventLog;
+use startup::Startup;
+use terminal::Terminal;
+
+/// All readers of one run's events.
+pub struct Reporter {
+    started_ms: u64,
+    log: Option<EventLog>,
+    terminal: Terminal,
+    startup: Startup,
+    verbose: bool,
+}
+
+impl Reporter {
+    /// Opens what the options name.
+    pub fn new(options: &RunOptions, now_ms: u64) -> anyhow::Result<Self> {
+        let log = options.events.as_ref().map(|file| EventLog::create(&file.value)).transpose();
+        Ok(Self {
+            started_ms: now_ms,
+            log: log.context("--events")?,
+            terminal: Terminal::new(),
+            startup: Startup::default(),
+            verbose: options.log >= LogLevel::Info,
+        })
+    }
+
+    /// Something happened.
+    pub fn event(&mut self, event: &Event, now_ms: u64) {
+        let at_ms = self.elapsed_ms(now_ms);
+        if let Some(log) = &mut self.log {
+            log.write(event, at_ms);
+        }
+        self.startup.note(event, at_ms);
+        self.terminal.event(event);
+        if self.verbose && matches!(event, Event::JobEnded { .. }) {
+            self.terminal.say(&self.startup.summary());
+        }
+    }
+
+    /// Hosts that are waited for: name, and what stands in the way.
+    pub fn progress(&mut self, missing: &[(&str, Option<&str>)], now_ms: u64) {
+        let at_ms = self.elapsed_ms(now_ms);
+        self.terminal.progress(missing, at_ms);
+    }
+
+    /// When the progress line wants to be drawn again.
+    pub fn next_due_ms(&self) -> Option<u64> {
+        self.terminal.next_due_ms().map(|at| at + self.started_ms)
+    }
+
+    /// Time since the command began, in milliseconds.
+    pub fn elapsed_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.started_ms)
+    }
+}
+
+/// The last word about a failed job.
+pub fn failure(cause: &Cause) {
+    terminal::say(&format!("muster: {cause}"));
+}
+
+/// A message to the user.
+pub fn say(text: &str) {
+    terminal::say(text);
+}

@@ -1,0 +1,297 @@
+//! The launcher's loop: signals, the tree, the output thread and the clock go in; what the job decides is carried out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use muster_core::exit::Outcome;
+use muster_core::job::{Cause, Job, JobAct};
+use muster_core::tree::TreeNode;
+use muster_protocol::Frame;
+use muster_protocol::hello::Role;
+use muster_protocol::limits::HEARTBEAT_PERIOD_MS;
+use muster_protocol::message::{Adopt, Heartbeat};
+use muster_sys::clock::boottime_ms;
+use muster_sys::signals;
+use muster_transport::dial::Dialer;
+use muster_transport::identity::JobKey;
+use muster_transport::resolve::Resolver;
+use muster_transport::tls;
+use muster_worker_agent::agent::incarnation;
+use muster_worker_agent::session::tree::{Introduction, TreeInput, TreeShell};
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::local::LocalAgents;
+use super::prepare::Prepared;
+use super::{Ended, tracing_level};
+use crate::cli::RunOptions;
+use crate::output::{Output, OutputOrder, OutputReport, Style};
+use crate::report::Reporter;
+use super::signal_source::{self, Asked, SignalSource};
+
+/// Inputs that wait for the loop.
+const INBOX_MAX: usize = 65_536;
+/// Time that queued frames have to leave when the job is over.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Lease of the ranks of a launcher that the user has suspended, in milliseconds: nobody renews it meanwhile.
+const SUSPENDED_LEASE_MS: u64 = 24 * 3_600 * 1_000;
+/// Time for the last frames to leave before the launcher suspends itself.
+const SUSPEND_DELAY: Duration = Duration::from_millis(50);
+/// `SIGPIPE`: what a program dies of whose reader has gone.
+const SIGPIPE: i32 = 13;
+
+/// Runs a prepared job to its end.
+pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Result<Ended> {
+    signals::ignore_broken_pipe();
+    // Every child of the root is a descriptor or two; the limit that shells set is for interactive use.
+    let _ = muster_sys::limits::raise_open_files();
+    let mut agents = None;
+    if prepared.local {
+        let started = LocalAgents::start(prepared.entries.len(), tracing_level(options.log))?;
+        for (entry, address) in prepared.entries.iter_mut().zip(&started.addresses) {
+            entry.address = Some(address.clone());
+        }
+        agents = Some(started);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let mut shell = Shell::new(options, prepared)?;
+        let ended = shell.run().await;
+        shell.farewell().await;
+        ended
+    });
+    drop(agents);
+    ended
+}
+
+struct Shell {
+    tree: TreeShell,
+    inbox: mpsc::Receiver<TreeInput>,
+    job: Job,
+    output: Output,
+    reports: mpsc::UnboundedReceiver<OutputReport>,
+    reporter: Reporter,
+    lease_ms: u64,
+    timeout_ms: Option<u64>,
+    connect_deadline_ms: u64,
+    over: Option<(Outcome, Option<Cause>)>,
+    output_finished: bool,
+    end_signals: u32,
+}
+
+enum Wake {
+    Tree(TreeInput),
+    Output(OutputReport),
+    Signal(Asked),
+    Heartbeat,
+    Time,
+}
+
+impl Shell {
+    fn new(options: &RunOptions, prepared: Prepared) -> anyhow::Result<Self> {
+        let now_ms = boottime_ms();
+        let stamp = prepared.setup.stamp;
+        let (inbox_sender, inbox) = mpsc::channel(INBOX_MAX);
+        let (report_sender, reports) = mpsc::unbounded_channel();
+        let identity = prepared.key.as_ref().map(JobKey::identity);
+        let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
+        let introduction = Introduction {
+            role: Role::Launcher,
+            job: options.spec.job.clone(),
+            from: muster_sys::proc::hostname(),
+            incarnation: incarnation(),
+            stamp,
+        };
+        let style = Style {
+            label: options.spec.output.label,
+            dir: options.spec.output.dir.as_ref().map(Into::into),
+            stdin: prepared.setup.spec.stdin,
+        };
+        let mut node = TreeNode::new(None, stamp);
+        let connect_timeout_ms = options.spec.connect_timeout_ms;
+        node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix, connect_timeout_ms }, now_ms);
+        Ok(Self {
+            tree: TreeShell::new(node, introduction, dialer, inbox_sender),
+            inbox,
+            job: Job::new(prepared.setup),
+            output: Output::start(stamp, style, report_sender).context("output")?,
+            reports,
+            reporter: Reporter::new(options, now_ms)?,
+            lease_ms: options.spec.lease_ms,
+            timeout_ms: options.spec.timeout_ms.map(|limit| now_ms + limit),
+            connect_deadline_ms: now_ms + connect_timeout_ms,
+            over: None,
+            output_finished: false,
+            end_signals: 0,
+        })
+    }
+
+    async fn run(&mut self) -> anyhow::Result<Ended> {
+        let mut source = SignalSource::new()?;
+        let mut heartbeat = interval(Duration::from_millis(HEARTBEAT_PERIOD_MS));
+        heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            self.settle(boottime_ms());
+            if let Some((outcome, cause)) = self.over.take_if(|_| self.output_finished) {
+                return Ok(Ended { outcome, cause });
+            }
+            let wake = self.wake(&mut source, &mut heartbeat).await;
+            let now_ms = boottime_ms();
+            match wake {
+                Wake::Tree(input) => {
+                    self.tree_input(input, now_ms);
+                    while let Ok(input) = self.inbox.try_recv() {
+                        self.tree_input(input, now_ms);
+                    }
+                }
+                Wake::Output(report) => self.output_report(report),
+                Wake::Signal(asked) => {
+                    if let Some(ended) = self.signal(asked, now_ms).await {
+                        return Ok(ended);
+                    }
+                }
+                Wake::Heartbeat => self.beat(self.lease_ms, now_ms),
+                Wake::Time => self.time(now_ms),
+            }
+        }
+    }
+
+    async fn wake(&mut self, source: &mut SignalSource, heartbeat: &mut tokio::time::Interval) -> Wake {
+        let now_ms = boottime_ms();
+        let due = [
+            self.tree.node.next_due_ms(),
+            self.job.next_due_ms(),
+            self.job.connecting().then_some(self.connect_deadline_ms),
+            self.timeout_ms.filter(|_| self.over.is_none()),
+            self.reporter.next_due_ms(),
+        ];
+        let wait = due.into_iter().flatten().min().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
+        tokio::select! {
+            biased;
+            asked = source.next() => Wake::Signal(asked),
+            Some(input) = self.inbox.recv() => Wake::Tree(input),
+            Some(report) = self.reports.recv() => Wake::Output(report),
+            _ = heartbeat.tick() => Wake::Heartbeat,
+            () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => Wake::Time,
+        }
+    }
+
+    fn tree_input(&mut self, input: TreeInput, now_ms: u64) {
+        if let TreeInput::Frame(edge, frame) = &input
+            && !self.is_current(frame)
+        {
+            tracing::warn!(edge = edge.0, kind = ?frame.header.kind, "a frame of another epoch or generation is dropped");
+            return;
+        }
+        self.tree.handle(input, now_ms);
+        self.settle(now_ms);
+    }
+
+    fn is_current(&self, frame: &Frame) -> bool {
+        self.job.stamp().epoch == frame.header.epoch
+            && self.job.stamp().generation == frame.header.generation
+            && self.job.knows(frame.header.host)
+    }
+
+    /// Carries out what tree and job decide, until nothing is left to do.
+    fn settle(&mut self, now_ms: u64) {
+        loop {
+            let outgoing = self.tree.perform();
+            for frame in &outgoing.up {
+                self.job.frame(frame);
+            }
+            for (edge, dialed) in outgoing.bulk {
+                self.output.order(OutputOrder::Child(edge, Box::new(dialed)));
+            }
+            for edge in outgoing.gone {
+                self.output.order(OutputOrder::ChildGone(edge));
+            }
+            let acts = self.job.take_acts();
+            if acts.is_empty() && outgoing.up.is_empty() {
+                return;
+            }
+            for act in acts {
+                self.act(act, now_ms);
+            }
+        }
+    }
+
+    fn act(&mut self, act: JobAct, now_ms: u64) {
+        match act {
+            JobAct::Down(frame) => self.tree.node.from_parent(frame, now_ms),
+            JobAct::Emit(event) => self.reporter.event(&event, now_ms),
+            JobAct::StreamsEnd(ends) => self.output.order(OutputOrder::Ends(ends)),
+            JobAct::NewGroup(group, first, size) => self.output.order(OutputOrder::Group(group, first, size)),
+            JobAct::OutputLost(procs) => self.output.order(OutputOrder::Lost(procs)),
+            JobAct::Over { outcome, cause } => {
+                self.over = Some((outcome, cause));
+                self.output.order(OutputOrder::Finish);
+            }
+        }
+    }
+
+    fn output_report(&mut self, report: OutputReport) {
+        match report {
+            OutputReport::Finished => self.output_finished = true,
+            OutputReport::ReaderGone => self.job.fail(Cause::Signal { signal: SIGPIPE }),
+            OutputReport::Failed(why) => self.job.fail(Cause::Internal { why: format!("output cannot be written: {why}") }),
+        }
+    }
+
+    /// A signal came. After the third demand for the end nothing is waited for.
+    async fn signal(&mut self, asked: Asked, now_ms: u64) -> Option<Ended> {
+        match asked {
+            Asked::End(signal) => {
+                self.end_signals += 1;
+                if self.end_signals > 2 || (self.end_signals > 1 && self.over.is_some()) {
+                    let cause = Cause::Signal { signal };
+                    return Some(Ended { outcome: cause.outcome(), cause: Some(cause) });
+                }
+                self.job.end_signal(signal, now_ms);
+            }
+            Asked::Pass(signal) => self.job.pass_signal(signal),
+            Asked::Report => self.job.query(None, now_ms),
+            Asked::Suspend(signal) => self.suspend(signal).await,
+        }
+        None
+    }
+
+    /// Stops the ranks, then this process; goes on when the user says so.
+    async fn suspend(&mut self, signal: i32) {
+        self.job.pass_signal(signal);
+        self.beat(SUSPENDED_LEASE_MS, boottime_ms());
+        self.settle(boottime_ms());
+        tokio::time::sleep(SUSPEND_DELAY).await;
+        let _ = signals::send(std::process::id().cast_signed(), signal_source::SIGSTOP);
+        self.job.pass_signal(signal_source::SIGCONT);
+        self.beat(self.lease_ms, boottime_ms());
+    }
+
+    fn beat(&mut self, lease_ms: u64, now_ms: u64) {
+        let stamp = self.job.stamp();
+        self.tree.node.from_parent(stamp.to_all(&Heartbeat { sent_ms: now_ms, lease_ms }), now_ms);
+        self.tree.node.tick(now_ms);
+    }
+
+    fn time(&mut self, now_ms: u64) {
+        self.tree.node.tick(now_ms);
+        self.job.tick(now_ms);
+        if self.connect_deadline_ms <= now_ms {
+            self.job.connect_deadline();
+        }
+        if self.timeout_ms.is_some_and(|at| at <= now_ms) {
+            let limit_ms = self.reporter.elapsed_ms(now_ms);
+            self.timeout_ms = None;
+            self.job.query(Some(Cause::Timeout { limit_ms }), now_ms);
+        }
+        let missing = if self.job.connecting() { self.job.missing_hosts() } else { Vec::new() };
+        self.reporter.progress(&missing, now_ms);
+    }
+
+    async fn farewell(&mut self) {
+        self.tree.close_all();
+        // What has not left by then finds its way by the closed connection.
+        let _ = tokio::time::timeout(FAREWELL, self.tree.closed()).await;
+    }
+}

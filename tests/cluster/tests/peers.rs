@@ -1,0 +1,27 @@
+//! The cluster carries a real MPI job of a peer: what Muster is compared with works here as on real hosts.
+
+use muster_cluster::{Cluster, Cmd, Output, cluster_or_skip, workspace};
+
+#[test]
+fn hydra_runs_ranks_on_all_hosts_over_ssh() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(4));
+    if !std::path::Path::new("/usr/sbin/sshd").exists() {
+        // Not part of the plain set-up: only measurements against peers need it.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: OpenSSH's server is not installed\n");
+        return;
+    }
+    let ssh = cluster.start_sshd().expect("servers");
+    assert_eq!(ssh.servers(), 4);
+    let program = workspace::test_program("mpich4", "init_allreduce").expect("built");
+    let job = Cmd::new("mpiexec.hydra")
+        .args(["-launcher", "ssh", "-launcher-exec"])
+        .arg(&ssh.client)
+        .args(["-hosts", "h0,h1,h2,h3", "-n", "8", "-ppn", "2"])
+        .arg(program);
+    let output = cluster.launcher().run(job).and_then(Output::ok).expect("the job runs");
+    let text = output.stdout_text();
+    let mut lines: Vec<_> = text.lines().collect();
+    lines.sort_unstable();
+    let ranks = (0..8).map(|rank| format!("rank {rank} of 8 on h{}", rank / 2));
+    assert_eq!(lines, ["allreduce of 8 ranks: ok".to_owned()].into_iter().chain(ranks).collect::<Vec<_>>());
+}

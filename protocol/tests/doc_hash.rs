@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use muster_protocol::frame::{HEADER_BYTES, Kind, MAGIC};
+use muster_protocol::hello::{Refusal, Role};
 use muster_protocol::limits;
+use muster_protocol::message::Kill;
 use sha2::{Digest, Sha256};
 
 mod wire;
@@ -161,4 +163,13 @@ fn the_header_and_the_limits_are_as_written() {
         let row = format!("| `{name}` | {value} |");
         assert!(document.contains(&row), "docs/protocol.md, limits: no row that begins with\n  {row}");
     }
+}
+
+#[test]
+fn payloads_are_encoded_as_described() {
+    // A structure is an array of its fields, an index-only variant its number, another variant its number and fields.
+    assert_eq!(minicbor::to_vec(Kill { grace_ms: 7 }).unwrap(), [0x81, 7]);
+    assert_eq!(minicbor::to_vec(Role::Probe).unwrap(), [3]);
+    assert_eq!(minicbor::to_vec(Refusal::NoEdge).unwrap(), [0x82, 4, 0x80]);
+    assert_eq!(minicbor::to_vec(Refusal::WrongJob { theirs: "b".into() }).unwrap(), [0x82, 0, 0x81, 0x61, b'b']);
 }

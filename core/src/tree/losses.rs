@@ -50,10 +50,14 @@ impl TreeNode {
     /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here.
     pub fn child_closed(&mut self, edge: EdgeId, why: String, now_ms: u64) {
         let Some(mut child) = self.children.remove(&edge) else { return };
+        let host = child.entry.index;
+        let elsewhere = self.routes.get(&host).is_some_and(|now| *now != edge);
         self.routes.retain(|_, e| *e != edge);
-        child.subtree.remove(child.entry.index);
+        child.subtree.remove(host);
         self.orphans.extend(child.subtree.iter().map(|h| (h, Orphan::new(now_ms))));
-        self.tell_lost(Lost { host: child.entry.index, why });
+        if !elsewhere {
+            self.tell_lost(Lost { host, why });
+        }
         self.refresh_fences();
         self.take_in(child.handed, now_ms);
     }

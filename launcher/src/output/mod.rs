@@ -1,12 +1,13 @@
 //! The ranks' streams at the root, on a thread of their own.
 //!
-//! Output is written by blocking calls: while the terminal does not read, nothing here goes on, nothing is acknowledged, the
-//! windows of the ranks fill up and their pipes stall; the control plane does not notice. Standard input goes the other way.
+//! Output is written by a thread that may wait. While the terminal does not read, nothing is acknowledged, the windows of the
+//! ranks fill up and their pipes stall; neither the control plane nor the connections notice. Standard input goes the other way.
 
 mod input;
 mod lines;
 mod plane;
 mod sink;
+mod writer;
 
 use std::path::PathBuf;
 use std::thread;
@@ -67,9 +68,12 @@ impl Output {
         let (orders, queue) = mpsc::unbounded_channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sink = sink::Sink::new(style.label, style.dir.as_deref())?;
+        let (done_sender, done) = mpsc::unbounded_channel();
+        let writer = writer::start(sink, done_sender, reports.clone())?;
+        let channels = plane::Channels { orders: queue, writer, done, reports };
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, plane::run(stamp, style.stdin, sink, queue, reports));
+            local.block_on(&runtime, plane::run(stamp, style.stdin, channels));
         })?;
         Ok(Self { orders })
     }

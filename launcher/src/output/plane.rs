@@ -1,12 +1,13 @@
-//! The output thread's loop.
+//! The output thread's loop: bulk connections on one side, the writing thread and standard input on the other.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::mpsc as std_mpsc;
 
 use bytes::Bytes;
 use muster_core::tree::EdgeId;
-use muster_protocol::frame::Kind;
+use muster_protocol::frame::{Kind, stream_channel};
 use muster_protocol::message::{InputAck, Message, OutputAck, Stamp, StdinTo, StreamEnd};
 use muster_protocol::{Frame, HostIndex, ProcId, Stream};
 use muster_transport::connection::{Receiver, Sender};
@@ -16,14 +17,21 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::input::{Input, reader};
-use super::sink::{Sink, SinkError};
+use super::writer::{Done, Job};
 use super::{OutputOrder, OutputReport};
+
+/// One stream as the root sees it.
+struct Seen {
+    host: HostIndex,
+    arrived: Dedup,
+    written: u64,
+}
 
 /// What the tasks of this thread share.
 struct Shared {
     stamp: Stamp,
-    sink: RefCell<Sink>,
-    seen: RefCell<HashMap<(ProcId, Stream), Dedup>>,
+    writer: std_mpsc::Sender<Job>,
+    streams: RefCell<HashMap<(ProcId, Stream), Seen>>,
     input: RefCell<Input>,
     /// Something about standard input has changed.
     input_changed: Notify,
@@ -31,102 +39,131 @@ struct Shared {
     routes: RefCell<HashMap<HostIndex, EdgeId>>,
     ends: RefCell<BTreeMap<(ProcId, Stream), u64>>,
     lost: RefCell<HashSet<ProcId>>,
-    finishing: RefCell<bool>,
-    reports: mpsc::UnboundedSender<OutputReport>,
+    finishing: Cell<bool>,
+}
+
+/// The thread's ends of its channels.
+pub(super) struct Channels {
+    pub(super) orders: mpsc::UnboundedReceiver<OutputOrder>,
+    pub(super) writer: std_mpsc::Sender<Job>,
+    pub(super) done: mpsc::UnboundedReceiver<Done>,
+    pub(super) reports: mpsc::UnboundedSender<OutputReport>,
 }
 
 /// Runs until the control plane is gone.
-pub(super) async fn run(
-    stamp: Stamp,
-    stdin: StdinTo,
-    sink: Sink,
-    mut orders: mpsc::UnboundedReceiver<OutputOrder>,
-    reports: mpsc::UnboundedSender<OutputReport>,
-) {
+pub(super) async fn run(stamp: Stamp, stdin: StdinTo, channels: Channels) {
+    let Channels { mut orders, writer, mut done, reports } = channels;
     let shared = Rc::new(Shared {
         stamp,
-        sink: RefCell::new(sink),
-        seen: RefCell::default(),
+        writer,
+        streams: RefCell::default(),
         input: RefCell::new(Input::new(stamp, stdin)),
         input_changed: Notify::new(),
         children: RefCell::default(),
         routes: RefCell::default(),
         ends: RefCell::default(),
         lost: RefCell::default(),
-        finishing: RefCell::new(false),
-        reports,
+        finishing: Cell::new(false),
     });
     let tasks = TaskTracker::new();
     if stdin != StdinTo::Nobody {
         tokio::task::spawn_local(feed_input(shared.clone()));
     }
-    while let Some(order) = orders.recv().await {
-        match order {
-            OutputOrder::Child(edge, dialed) => {
-                let (sender, receiver) = spawn_bulk(*dialed, &tasks);
-                shared.children.borrow_mut().insert(edge, sender.clone());
-                tokio::task::spawn_local(read_child(edge, sender, receiver, shared.clone()));
-            }
-            OutputOrder::ChildGone(edge) => {
-                if let Some(sender) = shared.children.borrow_mut().remove(&edge) {
-                    sender.abort();
-                }
-            }
-            OutputOrder::Group(group, first, size) => shared.sink.borrow_mut().group(group, first, size),
-            OutputOrder::Ends(ends) => shared.expect(ends),
-            OutputOrder::Lost(procs) => shared.lost.borrow_mut().extend(procs),
-            OutputOrder::Finish => *shared.finishing.borrow_mut() = true,
+    loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(order) => shared.obey(order, &tasks),
+                None => return,
+            },
+            Some(done) = done.recv() => match done {
+                Done::Written(proc, stream, end) => shared.written(proc, stream, end),
+                Done::Finished => drop(reports.send(OutputReport::Finished)),
+            },
         }
         shared.finish_if_complete();
     }
 }
 
 impl Shared {
+    fn obey(self: &Rc<Self>, order: OutputOrder, tasks: &TaskTracker) {
+        match order {
+            OutputOrder::Child(edge, dialed) => {
+                let (sender, receiver) = spawn_bulk(*dialed, tasks);
+                self.children.borrow_mut().insert(edge, sender);
+                tokio::task::spawn_local(read_child(edge, receiver, self.clone()));
+            }
+            OutputOrder::ChildGone(edge) => {
+                if let Some(sender) = self.children.borrow_mut().remove(&edge) {
+                    sender.abort();
+                }
+            }
+            OutputOrder::Group(group, first, size) => self.to_writer(Job::Group(group, first, size)),
+            OutputOrder::Ends(ends) => self.expect(ends),
+            OutputOrder::Lost(procs) => self.lost.borrow_mut().extend(procs),
+            OutputOrder::Finish => self.finishing.set(true),
+        }
+    }
+
+    fn to_writer(&self, job: Job) {
+        // The writer ends only after this thread.
+        let _ = self.writer.send(job);
+    }
+
     fn expect(&self, ends: Vec<StreamEnd>) {
         self.ends.borrow_mut().extend(ends.into_iter().map(|e| ((e.proc, e.stream), e.bytes)));
     }
 
+    /// Once everything that is to come has come, the rest may be written.
     fn finish_if_complete(&self) {
-        if !*self.finishing.borrow() {
+        if !self.finishing.get() {
             return;
         }
-        let (seen, lost) = (self.seen.borrow(), self.lost.borrow());
+        let (streams, lost) = (self.streams.borrow(), self.lost.borrow());
         let complete = |((proc, stream), bytes): (&(ProcId, Stream), &u64)| {
-            lost.contains(proc) || seen.get(&(*proc, *stream)).is_some_and(|s| s.next() >= *bytes)
+            lost.contains(proc) || streams.get(&(*proc, *stream)).is_some_and(|s| s.arrived.next() >= *bytes)
         };
         if self.ends.borrow().iter().all(complete) {
-            *self.finishing.borrow_mut() = false;
-            let result = self.sink.borrow_mut().finish();
-            self.tell(result);
-            let _ = self.reports.send(OutputReport::Finished);
+            self.finishing.set(false);
+            self.to_writer(Job::Finish);
         }
     }
 
-    fn tell(&self, result: Result<(), SinkError>) {
-        let report = match result {
-            Ok(()) => return,
-            Err(SinkError::ReaderGone) => OutputReport::ReaderGone,
-            Err(SinkError::Failed(why)) => OutputReport::Failed(why),
-        };
-        let _ = self.reports.send(report);
-    }
-
-    /// Takes output; the acknowledgement to send for it.
-    fn output(&self, frame: &Frame) -> Option<Frame> {
-        let (proc, stream) = frame.header.stream().ok()?;
-        let mut seen = self.seen.borrow_mut();
-        let seen = seen.entry((proc, stream)).or_default();
-        match seen.accept(frame.header.seq, frame.payload.len()) {
+    fn output(&self, frame: Frame) {
+        let Ok((proc, stream)) = frame.header.stream() else { return };
+        let mut streams = self.streams.borrow_mut();
+        let fresh = Seen { host: frame.header.host, arrived: Dedup::new(), written: 0 };
+        let seen = streams.entry((proc, stream)).or_insert(fresh);
+        match seen.arrived.accept(frame.header.seq, frame.payload.len()) {
             Ok(Some(skip)) => {
-                let mut sink = self.sink.borrow_mut();
-                let result = sink.feed(proc, stream, &frame.payload[skip..]).and_then(|()| sink.write());
-                self.tell(result);
+                self.to_writer(Job::Bytes(proc, stream, frame.payload.slice(skip..), seen.arrived.next()));
             }
-            Ok(None) => {}
+            // It came again over a new way: its host has not heard what became of it.
+            Ok(None) => self.acknowledge(proc, stream, seen),
             Err(error) => tracing::warn!(proc = proc.0, %error, "output out of order is dropped"),
         }
-        let ack = self.stamp.frame(frame.header.host, &OutputAck { bytes: seen.next() });
-        Some(ack.with(0, frame.header.channel, 0))
+    }
+
+    fn written(&self, proc: ProcId, stream: Stream, end: u64) {
+        if let Some(seen) = self.streams.borrow_mut().get_mut(&(proc, stream)) {
+            seen.written = end;
+            self.acknowledge(proc, stream, seen);
+        }
+    }
+
+    fn acknowledge(&self, proc: ProcId, stream: Stream, seen: &Seen) {
+        let ack = self.stamp.frame(seen.host, &OutputAck { bytes: seen.written });
+        self.down(ack.with(0, stream_channel(proc, stream), 0));
+    }
+
+    fn down(&self, frame: Frame) {
+        let edge = self.routes.borrow().get(&frame.header.host).copied();
+        let sender = edge.and_then(|e| self.children.borrow().get(&e).cloned());
+        if let Some(sender) = sender {
+            // The queue is seldom full, so the task seldom lives longer than this call.
+            if let Err(muster_transport::connection::TrySendError::Full(frame)) = sender.try_send(frame) {
+                tokio::task::spawn_local(async move { sender.send(frame).await });
+            }
+        }
     }
 
     fn input_ack(&self, frame: &Frame) {
@@ -137,7 +174,7 @@ impl Shared {
     }
 }
 
-async fn read_child(edge: EdgeId, sender: Sender, mut receiver: Receiver, shared: Rc<Shared>) {
+async fn read_child(edge: EdgeId, mut receiver: Receiver, shared: Rc<Shared>) {
     while let Ok(Some(frame)) = receiver.recv().await {
         if frame.header.epoch != shared.stamp.epoch || frame.header.generation != shared.stamp.generation {
             continue;
@@ -145,9 +182,7 @@ async fn read_child(edge: EdgeId, sender: Sender, mut receiver: Receiver, shared
         shared.routes.borrow_mut().insert(frame.header.host, edge);
         match frame.header.kind {
             Kind::Output => {
-                if let Some(ack) = shared.output(&frame) {
-                    let _ = sender.send(ack).await;
-                }
+                shared.output(frame);
                 shared.finish_if_complete();
             }
             Kind::InputAck => shared.input_ack(&frame),

@@ -1,0 +1,86 @@
+//! The thread that writes: the only one that waits for terminals and disks.
+//!
+//! What is queued for it is bounded by the ranks' windows: nothing is acknowledged, and so nothing more comes, before it has
+//! been written. So the connections are always read, and a terminal that stands still for an hour costs no connection.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc as std_mpsc;
+use std::thread;
+
+use bytes::Bytes;
+use muster_protocol::{Group, ProcId, Stream};
+use tokio::sync::mpsc;
+
+use super::OutputReport;
+use super::sink::{Sink, SinkError};
+
+/// Pieces taken from the queue before what they make is written and acknowledged.
+const BATCH_PIECES_MAX: usize = 64;
+
+/// What is to be written.
+pub(super) enum Job {
+    /// Bytes of a stream, and the offset after them.
+    Bytes(ProcId, Stream, Bytes, u64),
+    /// How processes of a group are numbered.
+    Group(Group, ProcId, u32),
+    /// Everything has come: unfinished lines, too.
+    Finish,
+}
+
+/// What has been written.
+#[derive(Debug)]
+pub(super) enum Done {
+    /// A stream, up to this offset.
+    Written(ProcId, Stream, u64),
+    /// Everything.
+    Finished,
+}
+
+/// Starts the thread.
+pub(super) fn start(
+    sink: Sink,
+    done: mpsc::UnboundedSender<Done>,
+    reports: mpsc::UnboundedSender<OutputReport>,
+) -> std::io::Result<std_mpsc::Sender<Job>> {
+    let (jobs, queue) = std_mpsc::channel();
+    thread::Builder::new().name("writer".to_owned()).spawn(move || run(sink, &queue, &done, &reports))?;
+    Ok(jobs)
+}
+
+fn run(
+    mut sink: Sink,
+    queue: &std_mpsc::Receiver<Job>,
+    done: &mpsc::UnboundedSender<Done>,
+    reports: &mpsc::UnboundedSender<OutputReport>,
+) {
+    let tell = |result: Result<(), SinkError>| {
+        let report = match result {
+            Ok(()) => return,
+            Err(SinkError::ReaderGone) => OutputReport::ReaderGone,
+            Err(SinkError::Failed(why)) => OutputReport::Failed(why),
+        };
+        let _ = reports.send(report);
+    };
+    while let Ok(first) = queue.recv() {
+        let mut written = BTreeMap::new();
+        let mut finish = false;
+        for job in std::iter::once(first).chain(queue.try_iter().take(BATCH_PIECES_MAX)) {
+            match job {
+                Job::Bytes(proc, stream, bytes, end) => {
+                    tell(sink.feed(proc, stream, &bytes));
+                    written.insert((proc, stream), end);
+                }
+                Job::Group(group, first, size) => sink.group(group, first, size),
+                Job::Finish => finish = true,
+            }
+        }
+        tell(sink.write());
+        for ((proc, stream), end) in written {
+            let _ = done.send(Done::Written(proc, stream, end));
+        }
+        if finish {
+            tell(sink.finish());
+            let _ = done.send(Done::Finished);
+        }
+    }
+}

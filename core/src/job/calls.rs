@@ -42,8 +42,7 @@ impl Job {
         if total > u64::from(PROCS_MAX) || self.table.groups.len() >= GROUPS_MAX as usize {
             return Err(format!("a job has at most {PROCS_MAX} processes in {GROUPS_MAX} groups"));
         }
-        let used: Vec<u32> = (0..self.setup.hosts.len()).map(|i| self.table.load(HostIndex(i as u32))).collect();
-        let placed = place_spawned(&self.setup.hosts, &used, apps)?;
+        let placed = place_spawned(&self.setup.hosts, &self.table.loads(), apps)?;
         let group = Group(self.table.groups.len() as u32);
         let spec = spec_of(&self.setup.spec, group, ProcId(self.table.procs.len() as u32), apps, preput);
         let (kvsname, size) = (spec.kvsname.clone(), spec.size);

@@ -113,7 +113,7 @@ impl Job {
         }
     }
 
-    /// The ranks of a lost host count as gone; their lease sees to it.
+    /// The ranks of a host count as gone: it has ended them, or their lease sees to it.
     fn bury(&mut self, host: HostIndex) -> Vec<ProcId> {
         let mut gone = Vec::new();
         for (i, proc) in self.table.procs.iter_mut().enumerate().filter(|(_, p)| p.host == host) {
@@ -126,13 +126,15 @@ impl Job {
         gone
     }
 
+    /// Nothing of the job is left on a host: whatever it has not told of its ranks, they are gone.
     pub(super) fn on_ended(&mut self, ended: Ended) {
         let Some(host) = self.table.hosts.get_mut(ended.host.0 as usize) else { return };
-        if host.ended || self.stage != Stage::Closing {
+        if host.ended || host.lost || !matches!(self.stage, Stage::Ending | Stage::Closing) {
             return;
         }
         host.ended = true;
         let name = host.name.clone();
+        self.bury(ended.host);
         if !ended.survivors.is_empty() {
             let survivors = ended.survivors.iter().map(|s| (s.pid, s.name.clone())).collect();
             self.emit(Event::HostStained { host: name, survivors });

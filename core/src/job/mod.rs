@@ -13,7 +13,10 @@ pub mod lease;
 pub mod machine;
 pub mod spawn;
 mod calls;
+mod ending;
 mod ends;
+mod joining;
+mod query;
 mod table;
 
 pub use cause::Cause;

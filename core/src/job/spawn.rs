@@ -1,7 +1,8 @@
 //! `MPI_Comm_spawn`: more ranks on the job's hosts.
 
+use muster_protocol::limits::RANKS_PER_HOST_MAX;
 use muster_protocol::message::{App, EnvVar, KeyValue, Spec, SpawnApp};
-use muster_protocol::{Group, ProcId};
+use muster_protocol::{Group, HostIndex, ProcId};
 
 use crate::hosts::HostList;
 use crate::plan::{Placed, Placement, Request, place};
@@ -16,41 +17,56 @@ fn info<'a>(app: &'a SpawnApp, keys: &[&str]) -> Option<&'a str> {
 /// Places the ranks of a spawn request. Free slots are used first; hosts named in the request's info are used whatever they run.
 pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -> Result<Vec<Placed>, String> {
     let mut used = used.to_vec();
+    let mut local = vec![0; hosts.len()];
     let mut placed = Vec::new();
     for (position, app) in apps.iter().enumerate() {
         let chosen = match info(app, &HOST_KEYS) {
             Some(names) => on_named(hosts, names, app.count)?,
             None => on_free(hosts, &used, app.count)?,
         };
-        for mut one in chosen {
-            let local = placed.iter().filter(|p: &&Placed| p.host == one.host).count() as u32;
-            (one.app, one.local_rank) = (position as u32, local);
-            used[one.host.0 as usize] += 1;
-            placed.push(one);
+        for host in chosen {
+            let at = host.0 as usize;
+            if used[at] >= RANKS_PER_HOST_MAX {
+                let name = hosts.get(host).map_or("a host", |h| &h.name);
+                return Err(format!("{name} would run more than {RANKS_PER_HOST_MAX} ranks; spawn fewer or on more hosts"));
+            }
+            placed.push(Placed { host, local_rank: local[at], app: position as u32 });
+            local[at] += 1;
+            used[at] += 1;
         }
     }
     Ok(placed)
 }
 
-fn on_free(hosts: &HostList, used: &[u32], count: u32) -> Result<Vec<Placed>, String> {
+fn on_free(hosts: &HostList, used: &[u32], count: u32) -> Result<Vec<HostIndex>, String> {
     let counts = [Some(count)];
-    let request = |used| Request { counts: &counts, placement: Placement::Block, ppn: None, oversubscribe: true, used };
-    place(hosts, &request(used)).map_err(|e| e.to_string())
+    let request = Request { counts: &counts, placement: Placement::Block, ppn: None, oversubscribe: true, used };
+    let placed = place(hosts, &request).map_err(|e| e.to_string())?;
+    Ok(placed.iter().map(|p| p.host).collect())
 }
 
-fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<Placed>, String> {
+/// `names` is `a,b` or `a:2,b`; the list is gone through again and again until there are hosts for all ranks.
+fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<HostIndex>, String> {
+    if count == 0 {
+        return Err("the spawn request asks for 0 ranks of a program".to_owned());
+    }
     let mut chosen = Vec::new();
     for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
-        let (name, slots) = name.split_once(':').map_or((name, 1), |(n, s)| (n, s.parse().unwrap_or(1)));
-        let at = hosts.hosts().iter().position(|h| h.name == name || h.reachable_as() == name);
-        let at = at.ok_or_else(|| format!("host {name:?} of the spawn request is not a host of this job"))?;
-        let host = muster_protocol::HostIndex(at as u32);
-        chosen.extend(std::iter::repeat_n(Placed { host, local_rank: 0, app: 0 }, slots));
+        let known = |name: &str| hosts.hosts().iter().position(|h| h.name == name || h.reachable_as() == name);
+        let with_slots = || {
+            let (name, slots) = name.rsplit_once(':')?;
+            Some((known(name)?, slots.parse::<u32>().ok().filter(|n| *n > 0)?))
+        };
+        let (at, slots) = known(name)
+            .map(|at| (at, 1))
+            .or_else(with_slots)
+            .ok_or_else(|| format!("host {name:?} of the spawn request is not a host of this job"))?;
+        chosen.extend(std::iter::repeat_n(HostIndex(at as u32), slots.min(count) as usize));
     }
     if chosen.is_empty() {
         return Err("the spawn request names no host".to_owned());
     }
-    Ok(chosen.iter().copied().cycle().take(count as usize).collect())
+    Ok(chosen.into_iter().cycle().take(count as usize).collect())
 }
 
 /// The spec of a spawned group: what the first group has, with the request's programs and key-values.

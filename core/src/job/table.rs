@@ -78,9 +78,13 @@ impl Table {
         RankPlace { rank, host: self.host_name(p.host) }
     }
 
-    /// Ranks that live on a host now.
-    pub(super) fn load(&self, host: HostIndex) -> u32 {
-        self.procs.iter().filter(|p| p.host == host && p.ended.is_none() && !p.lost).count() as u32
+    /// Ranks that live on each host now.
+    pub(super) fn loads(&self) -> Vec<u32> {
+        let mut loads = vec![0; self.hosts.len()];
+        for proc in self.procs.iter().filter(|p| p.ended.is_none() && !p.lost) {
+            loads[proc.host.0 as usize] += 1;
+        }
+        loads
     }
 
     /// Whether the ranks of a group use PMI and some rank of it initialised.

@@ -126,16 +126,14 @@ impl Fences {
         self.acts.extend(frames.into_iter().map(FenceAct::Done));
     }
 
-    /// The last piece of a result is passing down.
-    pub(super) fn completed(&mut self, group: Group, seq: u64, flags: u16) {
-        if flags & FLAG_MORE != 0 {
-            return;
-        }
-        if let Some(entry) = self.entries.get_mut(&group)
-            && entry.merge.done(seq) == Ok(true)
-        {
+    /// A piece of a result is passing down, the last one unless its flags say otherwise. Says whether that fence was open here.
+    pub(super) fn completed(&mut self, group: Group, seq: u64, flags: u16) -> bool {
+        let Some(entry) = self.entries.get_mut(&group) else { return false };
+        let open = entry.merge.current() == seq;
+        if flags & FLAG_MORE == 0 && entry.merge.done(seq) == Ok(true) {
             self.poll(group);
         }
+        open
     }
 
     pub(super) fn resend(&mut self) {

@@ -319,8 +319,8 @@ impl TreeNode {
             self.fences.open(spec.group, spec.members, frame.clone());
         }
         if frame.header.kind == Kind::FenceDown {
-            self.fences.completed(frame.header.group(), frame.header.seq, frame.header.flags);
-            if self.me.is_none() {
+            let news = self.fences.completed(frame.header.group(), frame.header.seq, frame.header.flags);
+            if news && self.me.is_none() {
                 self.acts.push(Act::Up(frame.clone()));
             }
         }

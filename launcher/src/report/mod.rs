@@ -65,9 +65,11 @@ impl Reporter {
     }
 }
 
-/// The last word about a failed job.
+/// The last word about a failed job. Who has closed our output knows why it ended.
 pub fn failure(cause: &Cause) {
-    terminal::say(&format!("muster: {cause}"));
+    if !matches!(cause, Cause::Signal { signal: crate::run::SIGPIPE }) {
+        terminal::say(&format!("muster: {cause}"));
+    }
 }
 
 /// A message to the user.

@@ -14,6 +14,9 @@ use muster_protocol::Epoch;
 use crate::cli::{LogLevel, RunOptions};
 use crate::discover::Surroundings;
 
+/// `SIGPIPE`: what a program dies of whose reader has gone.
+pub const SIGPIPE: i32 = 13;
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ended {

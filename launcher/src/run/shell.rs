@@ -24,7 +24,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::local::LocalAgents;
 use super::prepare::Prepared;
-use super::{Ended, tracing_level};
+use super::{Ended, SIGPIPE, tracing_level};
 use crate::cli::RunOptions;
 use crate::output::{Output, OutputOrder, OutputReport, Style};
 use crate::report::Reporter;
@@ -38,8 +38,6 @@ const FAREWELL: Duration = Duration::from_millis(500);
 const SUSPENDED_LEASE_MS: u64 = 24 * 3_600 * 1_000;
 /// Time for the last frames to leave before the launcher suspends itself.
 const SUSPEND_DELAY: Duration = Duration::from_millis(50);
-/// `SIGPIPE`: what a program dies of whose reader has gone.
-const SIGPIPE: i32 = 13;
 
 /// Runs a prepared job to its end.
 pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Result<Ended> {

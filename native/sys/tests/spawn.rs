@@ -145,7 +145,7 @@ fn settings_reach_the_program() {
 fn the_program_leads_a_clean_session() {
     signals::ignore_broken_pipe();
     let script = "read pid comm state ppid pgrp session rest < /proc/self/stat; echo $$ $pgrp $session; \
-                  grep -e ^SigBlk -e ^SigIgn -e ^NoNewPrivs /proc/$$/status";
+                  exec grep -e ^SigBlk -e ^SigIgn -e ^NoNewPrivs /proc/self/status";
     let ran = Run::sh(script).run().unwrap();
     let mut lines = ran.output.lines();
     let ids: Vec<&str> = lines.next().unwrap().split(' ').collect();

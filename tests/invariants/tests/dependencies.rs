@@ -145,3 +145,14 @@ fn crate_roots_forbid_unsafe_code() {
     }
     assert!(roots >= 5, "the crates outside of native were looked at");
 }
+
+#[test]
+fn no_kubernetes_client_is_linked() {
+    let metadata = metadata();
+    let clients: Vec<&str> = list(&metadata, "packages")
+        .iter()
+        .map(|package| text(package, "name"))
+        .filter(|name| name.starts_with("kube") || name.starts_with("k8s"))
+        .collect();
+    assert!(clients.is_empty(), "the default needs no rights at the Kubernetes API: {clients:?}");
+}

@@ -214,6 +214,15 @@ impl FenceMerge {
         Ok(true)
     }
 
+    /// Something proves that all fences before this one are over, though their results have not passed here.
+    pub fn catch_up(&mut self, seq: u64) {
+        if seq > self.current {
+            let ahead = std::mem::take(&mut self.next);
+            self.now = if seq - self.current == 1 { ahead } else { Gathering::default() };
+            self.current = seq;
+        }
+    }
+
     /// The members of this subtree that have not arrived at a fence.
     pub fn missing(&self, seq: u64) -> HostSet {
         let mut missing = self.need.clone();

@@ -8,6 +8,8 @@ use std::path::Path;
 use anyhow::Context;
 use muster_transport::identity::JobKey;
 
+use crate::run::Usage;
+
 /// Makes a job key: into a new file that only its owner reads, or to standard output.
 pub fn new(file: Option<&str>) -> anyhow::Result<()> {
     let key = JobKey::generate();
@@ -19,6 +21,6 @@ pub fn new(file: Option<&str>) -> anyhow::Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(Path::new(file))
-        .with_context(|| format!("key file {file} cannot be created"))?;
+        .map_err(|e| Usage(format!("key file {file} cannot be created: {e}")))?;
     out.write_all(key.as_bytes()).and_then(|()| out.sync_all()).with_context(|| format!("key file {file}"))
 }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let site = Surroundings::of_this_process();
     let outcome = match cli::parse(&argv0, args, &site) {
         Ok(command) => obey(command, &site).unwrap_or_else(|error| {
-            report::say(&format!("muster: {error:#}"));
+            report::say(&format!("muster: {}", setup::sentence(&error)));
             if error.is::<Usage>() { Outcome::Usage } else { Outcome::Internal }
         }),
         Err(error) => {
@@ -71,7 +71,7 @@ fn agent(args: Vec<OsString>) -> ExitCode {
     match options.validate().and_then(setup::serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", setup::sentence(&error));
             ExitCode::from(Outcome::Internal.code())
         }
     }

@@ -6,13 +6,13 @@ use anyhow::Context;
 
 use crate::cli::RunOptions;
 use crate::discover::Surroundings;
-use crate::run::prepare::prepare;
-use crate::run::{Usage, new_epoch};
+use crate::run::Usage;
+use crate::run::prepare::place;
 
 /// Prints the plan.
 pub fn show(options: &RunOptions, json: bool, site: &Surroundings) -> anyhow::Result<()> {
-    let prepared = prepare(options, site, new_epoch()).map_err(|e| Usage(e.to_string()))?;
-    let sheet = prepared.plan.sheet();
+    let (_, plan) = place(options, site).map_err(|e| Usage(e.to_string()))?;
+    let sheet = plan.sheet();
     let text = if json { serde_json::to_string_pretty(&sheet)? + "\n" } else { sheet.to_string() };
     std::io::stdout().lock().write_all(text.as_bytes()).context("standard output")
 }

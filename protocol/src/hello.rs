@@ -172,6 +172,13 @@ pub enum Refusal {
     /// The agent has a living parent in this job's tree.
     #[n(6)]
     HasParent,
+    /// The launcher that an agent wants to join does not have its host in the list.
+    #[n(7)]
+    NotInList {
+        /// The name under which the agent came.
+        #[n(0)]
+        name: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -186,6 +193,7 @@ impl fmt::Display for Refusal {
             Self::Busy { job, launcher } => write!(f, "its agent is busy with job \"{job}\" of {launcher}"),
             Self::NoEdge => write!(f, "its agent knows no such connection"),
             Self::HasParent => write!(f, "its agent is connected to another parent of this job"),
+            Self::NotInList { name } => write!(f, "host \"{name}\" is not in the launcher's host list"),
             Self::Leaving => write!(f, "its agent is shutting down"),
         }
     }

@@ -108,9 +108,6 @@ pub struct Adopt {
     /// Children of one node at most.
     #[n(1)]
     pub radix: u32,
-    /// Give up on a host after this long, in milliseconds.
-    #[n(2)]
-    pub connect_timeout_ms: u64,
 }
 
 /// A name and its value.
@@ -336,9 +333,6 @@ pub struct Missing {
     /// The whole story, for people.
     #[n(2)]
     pub text: String,
-    /// No further attempt will be made.
-    #[n(3)]
-    pub final_: bool,
 }
 
 /// What stands between a parent and a host.

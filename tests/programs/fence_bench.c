@@ -1,8 +1,9 @@
 // fence_bench [KEYS] [BYTES] [ROUNDS]: a PMI-1 client without MPI. Every round each rank puts KEYS (10) values of BYTES
 // (450) bytes, enters the barrier, and gets and checks the values of every other rank. Rank 0 prints for each round
 //   round R ranks N keys K bytes B put_us P fence_us F get_us G
-// where F runs from a rank's entry into the barrier until it is let go. The first round includes the start-up skew of
-// the ranks: each round begins with an empty barrier so that the measured one does not.
+// where F runs from a rank's entry into the barrier until it is let go. An empty barrier goes before the puts of a round,
+// so that the measured one does not wait for ranks that are still starting or getting. It must not stand between puts
+// and fence: it would carry the values, and the measured fence nothing.
 #include <errno.h>
 
 #include "common.h"
@@ -72,20 +73,17 @@ int main(int argc, char **argv) {
     if (!name) die("no kvsname: %s", line);
     snprintf(kvs_name, sizeof kvs_name, "%.*s", (int)strcspn(name + 8, " "), name + 8);
     for (long round = 0; round < rounds; round++) {
+        exchange("barrier_out", "cmd=barrier_in\n");
         double begun = now_seconds();
         put_all(rank, keys, bytes, round);
         double put = now_seconds();
-        // Without this the measured barrier would also wait for ranks that are still starting or putting.
-        if (round > 0) exchange("barrier_out", "cmd=barrier_in\n");
-        double entered = now_seconds();
         exchange("barrier_out", "cmd=barrier_in\n");
         double left = now_seconds();
         get_all(rank, size, keys, bytes, round);
         double got = now_seconds();
         if (rank == 0)
             printf("round %ld ranks %ld keys %ld bytes %ld put_us %.0f fence_us %.0f get_us %.0f\n", round, size, keys,
-                   bytes, (put - begun) * 1e6, (left - entered) * 1e6, (got - left) * 1e6);
-        exchange("barrier_out", "cmd=barrier_in\n");
+                   bytes, (put - begun) * 1e6, (left - put) * 1e6, (got - left) * 1e6);
     }
     exchange("finalize_ack", "cmd=finalize\n");
     return 0;

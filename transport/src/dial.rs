@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use crate::connection::{FrameReader, Framed, ReceiveError, Receiver, Sender};
+use crate::gate::{GreetError, Guest, Source, greet_framed};
 use crate::resolve::{ResolveError, Resolver};
 use crate::stream::{BoxStream, boxed, tune};
 use crate::tls::{Connector, SecureError};
@@ -173,6 +174,14 @@ impl Dialed {
     }
 }
 
+impl Dialed {
+    /// Hears the hello of a launcher that was joined: the other end of [`crate::gate::Guest::turn`]. The caller sets the
+    /// deadline.
+    pub async fn turn(self) -> Result<Guest, GreetError> {
+        greet_framed(self.framed, Source::Local, Arc::default()).await
+    }
+}
+
 impl fmt::Debug for Dialed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dialed").field("welcome", &self.welcome).finish_non_exhaustive()
@@ -292,7 +301,10 @@ pub enum IntroduceError {
 /// Says hello over a stream and hears the answer: the dialling counterpart of [`crate::gate::greet`]. The caller sets the
 /// deadline.
 pub async fn introduce(stream: BoxStream, hello: &Hello) -> Result<Dialed, IntroduceError> {
-    let mut framed = FrameReader::new(stream);
+    introduce_framed(FrameReader::new(stream), hello).await
+}
+
+pub(crate) async fn introduce_framed(mut framed: Framed, hello: &Hello) -> Result<Dialed, IntroduceError> {
     let said = framed.write(&hello.frame()).await;
     // The other side may have refused our key while we were speaking: what it said explains more than that it hung up.
     let heard = framed.next_of(Kind::HelloReply).await;

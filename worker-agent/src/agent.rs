@@ -174,6 +174,11 @@ impl Agent {
     }
 
     fn input(&mut self, input: JobInput, now_ms: u64) {
+        if let JobInput::Bulk(BulkReport::WantUplink) = input
+            && !self.door.parent_brings_bulk()
+        {
+            return;
+        }
         if let Some(job) = &mut self.job {
             job.handle(input, now_ms);
         }
@@ -220,6 +225,7 @@ impl Agent {
         job.close();
         tracing::info!(job = job.name(), status = job.status(), "job is over");
         self.served = true;
+        self.door.reopen();
         self.leaving |= self.settings.exit_with_job && job.status() == Some(0);
     }
 
@@ -247,7 +253,7 @@ impl Agent {
         if hello.role == Role::Probe {
             return Ok(version);
         }
-        if self.leaving {
+        if self.leaving && hello.lane == Lane::Control {
             return Err(Refusal::Leaving);
         }
         let Some(job) = &mut self.job else {

@@ -6,11 +6,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use muster_protocol::hello::Lane;
 use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
 use muster_transport::gate::{Gate, Guest, Source, greet};
 use muster_transport::stream;
 use tokio::net::UnixListener;
 use tokio::task::JoinSet;
+
+use crate::join::JoinDoor;
 
 /// The agent's door.
 pub enum Door {
@@ -18,6 +21,8 @@ pub enum Door {
     Network(Box<Gate>),
     /// A Unix socket; its folder's mode bits are the lock.
     Local(LocalDoor),
+    /// No door at all: it goes out and joins a launcher.
+    Join(JoinDoor),
 }
 
 /// A Unix socket and the guests that have not said hello yet.
@@ -43,6 +48,7 @@ impl Door {
                 gate.addresses().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
             }
             Self::Local(door) => door.path.display().to_string(),
+            Self::Join(door) => door.describe(),
         }
     }
 
@@ -51,6 +57,25 @@ impl Door {
         match self {
             Self::Network(gate) => gate.next().await,
             Self::Local(door) => door.next().await,
+            Self::Join(door) => door.next().await,
+        }
+    }
+
+    /// Whether the parent brings its bulk connection by itself, when asked for it in a frame. Otherwise it is fetched.
+    pub fn parent_brings_bulk(&self) -> bool {
+        match self {
+            Self::Join(door) => {
+                door.wish(Lane::Bulk);
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// A job is over: be ready for the next one.
+    pub fn reopen(&self) {
+        if let Self::Join(door) = self {
+            door.wish(Lane::Control);
         }
     }
 }
@@ -84,6 +109,10 @@ impl Drop for LocalDoor {
         let _ = std::fs::remove_file(&self.path);
         if let Some(folder) = self.path.parent() {
             let _ = std::fs::remove_dir(folder);
+            // The last agent of a launcher that was killed takes the launcher's folder along.
+            if let Some(folder) = folder.parent() {
+                let _ = std::fs::remove_dir(folder);
+            }
         }
     }
 }

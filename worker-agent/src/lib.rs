@@ -7,5 +7,6 @@
 pub mod agent;
 pub mod door;
 pub mod executor;
+pub mod join;
 pub mod session;
 pub mod setup;

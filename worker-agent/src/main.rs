@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         return match setup::check(&options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                tracing::error!("not ready: {error:#}");
+                tracing::error!("not ready: {}", setup::sentence(&error));
                 ExitCode::FAILURE
             }
         };
@@ -30,14 +30,14 @@ fn main() -> ExitCode {
     let config = match options.validate() {
         Ok(config) => config,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", setup::sentence(&error));
             return ExitCode::from(Outcome::Usage.code());
         }
     };
     match setup::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("{error:#}");
+            tracing::error!("{}", setup::sentence(&error));
             ExitCode::from(Outcome::Internal.code())
         }
     }

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use crate::agent::{Agent, Settings, incarnation};
 use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
+use crate::join::{JoinDoor, Target};
 
 /// Starts ranks on this host for launchers that hold the job key.
 #[derive(Debug, Clone, Parser)]
@@ -34,6 +35,12 @@ pub struct Options {
     /// Port to listen on; else the one of the ssh server's configuration, else 2222
     #[arg(long, value_name = "PORT", env = "MUSTER_OPT_PORT")]
     pub port: Option<u16>,
+    /// Join the launcher that listens there (muster run --listen) instead of waiting to be dialled
+    #[arg(long, value_name = "HOST:PORT", env = "MUSTER_OPT_JOIN", conflicts_with_all = ["listen", "check"])]
+    pub join: Option<String>,
+    /// Name of this host in the list of the launcher that is joined; else its host name
+    #[arg(long, value_name = "NAME", env = "MUSTER_OPT_NAME")]
+    pub name: Option<String>,
     /// File whose bytes are the job key; else the ssh private key that the operators mount
     #[arg(long, value_name = "FILE", env = "MUSTER_OPT_KEY_FILE")]
     pub key_file: Option<PathBuf>,
@@ -63,6 +70,7 @@ pub struct Config {
     addresses: Vec<SocketAddr>,
     key: Option<JobKey>,
     unix: Option<PathBuf>,
+    join: Option<Target>,
 }
 
 impl Options {
@@ -85,7 +93,25 @@ impl Options {
             grace_ms: self.grace_ms,
         };
         let addresses = listen.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-        Ok(Config { settings, addresses, key, unix: self.unix.clone() })
+        let join = self.join.as_ref().map(|target| self.target(target)).transpose()?;
+        if join.is_some() && key.is_none() {
+            bail!("no job key: a launcher can only be joined with its key; give --key-file");
+        }
+        Ok(Config { settings, addresses, key, unix: self.unix.clone(), join })
+    }
+
+    fn target(&self, target: &str) -> anyhow::Result<Target> {
+        let parts = target.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+        let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && *port != 0) else {
+            bail!("--join {target:?}: expected HOST:PORT, as in launcher-0:2300");
+        };
+        Ok(Target {
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            name: self.name.clone().unwrap_or_else(muster_sys::proc::hostname),
+            job: self.job.clone().unwrap_or_else(|| DEFAULT_JOB.to_owned()),
+            incarnation: incarnation(),
+        })
     }
 
     fn key(&self) -> anyhow::Result<Option<JobKey>> {
@@ -121,12 +147,13 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
     let result = runtime.block_on(async {
         let identity = config.key.as_ref().map(JobKey::identity);
         let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
-        let door = match &config.unix {
-            Some(path) => {
+        let door = match (&config.unix, &config.join) {
+            (_, Some(target)) => Door::Join(JoinDoor::start(dialer.clone(), target.clone())),
+            (Some(path), None) => {
                 let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
                 Door::local(listener, path).context("standard input is no listening Unix socket")?
             }
-            None => Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?)),
+            (None, None) => Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?)),
         };
         Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;
         Ok::<(), anyhow::Error>(())
@@ -164,6 +191,17 @@ pub fn check(options: &Options) -> anyhow::Result<()> {
         dialer.dial(&ip.to_string(), address.port(), &hello, Duration::from_secs(5)).await
     })?;
     Ok(())
+}
+
+/// An error with its causes, as one sentence: many errors name their cause already.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = if text.is_empty() { cause } else { format!("{text}: {cause}") };
+        }
+    }
+    text
 }
 
 /// Logs to standard error.

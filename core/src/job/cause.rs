@@ -70,8 +70,8 @@ pub enum Cause {
     Unreachable {
         /// Name and reason of each.
         hosts: Vec<(String, String)>,
-        /// One of them holds another key: the command is not authorised there.
-        wrong_key: bool,
+        /// One of them holds another key or serves another job: the command is not authorised there.
+        not_authorised: bool,
     },
     /// A connected host was lost.
     HostLost {
@@ -105,7 +105,7 @@ impl Cause {
             Self::LeftEarly { code, .. } | Self::NeverCame { code, .. } => Outcome::deserted(*code),
             Self::Aborted { code, .. } => Outcome::aborted(*code),
             Self::Protocol { .. } | Self::Singletons { .. } => Outcome::Rank(1),
-            Self::Unreachable { wrong_key: true, .. } => Outcome::NotAuthorised,
+            Self::Unreachable { not_authorised: true, .. } => Outcome::NotAuthorised,
             Self::Unreachable { .. } => Outcome::HostUnreachable,
             Self::HostLost { .. } => Outcome::HostLost,
             Self::Timeout { .. } => Outcome::Timeout,

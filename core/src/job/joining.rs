@@ -38,14 +38,14 @@ impl Job {
         if self.stage != Stage::Connecting {
             return;
         }
-        let mut wrong_key = false;
+        let mut not_authorised = false;
         let mut hosts = Vec::new();
         for host in self.table.hosts.iter().filter(|h| !h.joined) {
-            wrong_key |= matches!(host.obstacle, Some((Obstacle::WrongKey, _)));
+            not_authorised |= matches!(host.obstacle, Some((Obstacle::WrongKey | Obstacle::WrongJob, _)));
             let why = host.obstacle.as_ref().map_or("no answer yet", |(_, text)| text);
             hosts.push((host.name.clone(), why.to_owned()));
         }
-        self.fail(Cause::Unreachable { hosts, wrong_key });
+        self.fail(Cause::Unreachable { hosts, not_authorised });
     }
 
     /// Hosts that have not joined: name, and the obstacle as last heard.

@@ -4,7 +4,7 @@
 //! queue must not prolong it. The two clocks have an unknown offset, so the smallest difference seen between arrival and
 //! sending stands for it; it is too large by the fastest delivery so far, which is the error of the lease.
 
-use muster_protocol::limits::LEASE_KILL_RESERVE_MS;
+use muster_protocol::limits::{FENCE_LEASE_MS, LEASE_KILL_RESERVE_MS};
 use muster_protocol::message::Heartbeat;
 
 /// One agent's view of its lease. All times are boot-time clocks in milliseconds.
@@ -17,6 +17,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Ranks are about to start. They are not without a lease until the first heartbeat: the launcher may die before it.
+    pub fn begin(&mut self, now_ms: u64) {
+        self.ends_ms.get_or_insert(now_ms.saturating_add(FENCE_LEASE_MS));
+    }
+
     /// A heartbeat arrived.
     pub fn renew(&mut self, beat: &Heartbeat, now_ms: u64) {
         let seen = i128::from(now_ms) - i128::from(beat.sent_ms);
@@ -49,6 +54,17 @@ mod tests {
         // Sent two seconds after the first one, arrived nine seconds after it.
         lease.renew(&Heartbeat { sent_ms: 3_000, lease_ms: 15_000 }, 510_000);
         assert_eq!(lease.kill_at_ms(), Some(503_001 + 13_000));
+    }
+
+    #[test]
+    fn ranks_have_a_lease_before_the_first_heartbeat() {
+        let mut lease = Lease::default();
+        assert_eq!(lease.kill_at_ms(), None);
+        lease.begin(1_000);
+        lease.begin(2_000);
+        assert_eq!(lease.kill_at_ms(), Some(1_000 + FENCE_LEASE_MS - LEASE_KILL_RESERVE_MS));
+        lease.renew(&Heartbeat { sent_ms: 0, lease_ms: 1_000 }, 3_000);
+        assert_eq!(lease.kill_at_ms(), Some(3_000 + 1_000 - LEASE_KILL_RESERVE_MS));
     }
 
     #[test]

@@ -1,32 +1,32 @@
 //! `PMI_process_mapping`: which ranks share a node, in the one form that every client reads.
 //!
 //! Only triples `(first node, nodes, ranks per node)` from node 0: the `[…]xN` form is unknown to clients before MPICH 4.1.
-//! A cyclic layout uses the rule that a vector starts over from its first block of node 0 until every rank has a node.
+//! A layout that repeats could be written once, since MPICH starts a vector over from its first block of node 0 until every
+//! rank has a node. Intel MPI reads past the end of such a vector and crashes, so it is used only where spelling out is too long.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use muster_protocol::limits::PMI_VALUE_BYTES_MAX;
 
+/// MPICH before 4.1 takes 1024 for key-value space name, key, value and 30 more bytes together, and leaves this for the value.
+const OLD_CLIENT_BYTES_MAX: usize = 674;
+
 /// The mapping of the ranks' nodes, `nodes[rank]`. Nodes are renumbered by first appearance.
 ///
 /// `None` when there is no rank, or when no form fits into a PMI value: then the key must be absent, not empty.
 pub fn process_mapping(nodes: &[u32]) -> Option<String> {
     let nodes = renumbered(nodes);
-    let period = period(&nodes);
     let whole = render(&nodes);
-    if period == nodes.len() {
+    if whole.as_ref().is_some_and(|text| text.len() < OLD_CLIENT_BYTES_MAX) {
         return whole;
     }
-    let wrapped = render(&nodes[..period]);
-    if nodes.len().is_multiple_of(period) {
-        return match (whole, wrapped) {
-            (Some(whole), Some(wrapped)) if wrapped.len() < whole.len() => Some(wrapped),
-            (whole, wrapped) => whole.or(wrapped),
-        };
+    let period = period(&nodes);
+    let wrapped = if period < nodes.len() { render(&nodes[..period]) } else { None };
+    match (whole, wrapped) {
+        (Some(whole), Some(wrapped)) if wrapped.len() < whole.len() => Some(wrapped),
+        (whole, wrapped) => whole.or(wrapped),
     }
-    // A last turn that is cut short is read well by the MPICH family but spelled out nowhere: only where nothing else fits.
-    whole.or(wrapped)
 }
 
 fn renumbered(nodes: &[u32]) -> Vec<u32> {
@@ -121,12 +121,12 @@ pub(crate) mod tests {
             (&[0], "(vector,(0,1,1))"),
             (&[0, 0, 1, 1], "(vector,(0,2,2))"),
             (&[7, 7, 3, 3], "(vector,(0,2,2))"),
-            (&[0, 1, 0, 1], "(vector,(0,2,1))"),
-            (&[0, 1, 0, 1, 0, 1], "(vector,(0,2,1))"),
+            (&[0, 1, 0, 1], "(vector,(0,2,1),(0,2,1))"),
+            (&[0, 1, 0, 1, 0, 1], "(vector,(0,2,1),(0,2,1),(0,2,1))"),
             (&[0, 0, 1], "(vector,(0,1,2),(1,1,1))"),
             (&[0, 0, 1, 1, 2], "(vector,(0,2,2),(2,1,1))"),
             (&[0, 1, 0], "(vector,(0,2,1),(0,1,1))"),
-            (&[0, 0, 1, 1, 0, 0, 1, 1], "(vector,(0,2,2))"),
+            (&[0, 0, 1, 1, 0, 0, 1, 1], "(vector,(0,2,2),(0,2,2))"),
         ];
         for (nodes, expected) in cases {
             assert_eq!(process_mapping(nodes).as_deref(), Some(expected), "{nodes:?}");
@@ -135,7 +135,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_cyclic_layout_of_any_size_is_short() {
+    fn a_cyclic_layout_that_is_too_long_is_written_once() {
         let nodes: Vec<u32> = (0..128 * 500).map(|r| r % 500).collect();
         assert_eq!(process_mapping(&nodes).as_deref(), Some("(vector,(0,500,1))"));
         let cut = &nodes[..nodes.len() - 3];

@@ -81,6 +81,10 @@ impl Fences {
         let Some(entry) = self.entries.get_mut(&group) else {
             return Err(format!("contribution to a fence of the unknown group {group}"));
         };
+        if self.me.is_some() {
+            // Nobody arrives at a fence before the one before it is over. This node may have come into the tree since.
+            entry.merge.catch_up(seq);
+        }
         match entry.merge.contribute(seq, hosts.clone(), vec![blob.clone()]).map_err(|e| e.to_string())? {
             Offered::Known => {}
             Offered::New => self.poll(group),
@@ -130,6 +134,9 @@ impl Fences {
     pub(super) fn completed(&mut self, group: Group, seq: u64, flags: u16) -> bool {
         let Some(entry) = self.entries.get_mut(&group) else { return false };
         let open = entry.merge.current() == seq;
+        if self.me.is_some() {
+            entry.merge.catch_up(seq);
+        }
         if flags & FLAG_MORE == 0 && entry.merge.done(seq) == Ok(true) {
             self.poll(group);
         }

@@ -1,9 +1,9 @@
 //! Children that are gone or silent, and the hosts they leave behind.
 
-use muster_protocol::HostSet;
 use muster_protocol::frame::Frame;
 use muster_protocol::limits::{FENCE_LEASE_MS, SILENCE_DEAD_MS, SILENCE_PROBE_MS};
-use muster_protocol::message::{Lost, Message};
+use muster_protocol::message::{BadPayload, Lost, Message, Missing, Obstacle};
+use muster_protocol::{HostIndex, HostSet};
 
 use super::node::{Act, EdgeId, Probe, TreeNode};
 
@@ -24,39 +24,85 @@ impl Orphan {
         self.due_ms
     }
 
-    /// Its agent answered that it still waits for its dead parent: it lives, and gets time until it has given that one up. Its
-    /// ranks end with their lease at last, so that is where patience ends.
-    pub(super) fn seen(&mut self, now_ms: u64) {
-        self.due_ms = self.due_ms.max(now_ms + SILENCE_DEAD_MS).min(self.last_ms);
+    /// Its agent answered that it still waits for its dead parent: it lives, and will take another one. Its ranks end with their
+    /// lease at last, so that is where patience ends.
+    pub(super) fn seen(&mut self) {
+        self.due_ms = self.last_ms;
     }
 }
 
 impl TreeNode {
-    pub(super) fn lost_below(&mut self, edge: EdgeId, frame: Frame) -> Result<(), String> {
-        let lost = Lost::read(&frame).map_err(|e| e.to_string())?;
-        if self.routes.get(&lost.host).is_some_and(|now| *now != edge) {
-            // It lives below another child by now; whoever looked for it here just has not heard of that.
-            return Ok(());
-        }
+    /// A child no longer has a host below it. Says whether the host is below this node all the same: it may have found another
+    /// place, and been heard of from there, before its former parent noticed.
+    fn release(&mut self, edge: EdgeId, host: HostIndex) -> bool {
         if let Some(child) = self.children.get_mut(&edge) {
-            child.subtree.remove(lost.host);
+            child.subtree.remove(host);
         }
-        self.routes.remove(&lost.host);
-        self.tell_lost(lost);
+        if self.routes.get(&host).is_some_and(|now| *now != edge) {
+            return true;
+        }
+        match self.children.iter().find(|(other, c)| **other != edge && c.subtree.contains(host)) {
+            Some((other, _)) => {
+                self.routes.insert(host, *other);
+                true
+            }
+            None => {
+                self.routes.remove(&host);
+                false
+            }
+        }
+    }
+
+    pub(super) fn lost_below(&mut self, edge: EdgeId, frame: &Frame) -> Result<(), BadPayload> {
+        let lost = Lost::read(frame)?;
+        if Some(lost.host) != self.me && !self.release(edge, lost.host) {
+            self.tell_lost(lost);
+        }
         self.refresh_fences();
         Ok(())
     }
 
-    /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here.
+    pub(super) fn missing_below(&mut self, edge: EdgeId, frame: Frame) -> Result<(), BadPayload> {
+        let missing = Missing::read(&frame)?;
+        if missing.why == Obstacle::Waiting
+            && let Some(orphan) = self.orphans.get_mut(&missing.host)
+        {
+            orphan.seen();
+        }
+        let joined = self.routes.contains_key(&missing.host);
+        if Some(missing.host) != self.me && !self.release(edge, missing.host) {
+            self.tell_missing(frame);
+        }
+        if joined {
+            self.refresh_fences();
+        }
+        Ok(())
+    }
+
+    /// A child's connection is gone. Its host is lost; the hosts below it are connected again from here. After a time without
+    /// a parent it may just have found one before this node did: then it is looked for like the hosts below it.
     pub fn child_closed(&mut self, edge: EdgeId, why: String, now_ms: u64) {
         let Some(mut child) = self.children.remove(&edge) else { return };
         let host = child.entry.index;
-        let elsewhere = self.routes.get(&host).is_some_and(|now| *now != edge);
-        self.routes.retain(|_, e| *e != edge);
+        let cut_off = self.was_cut_off(now_ms);
         child.subtree.remove(host);
-        self.orphans.extend(child.subtree.iter().map(|h| (h, Orphan::new(now_ms))));
-        if !elsewhere {
-            self.tell_lost(Lost { host, why });
+        let mut orphans: Vec<HostIndex> = child.subtree.iter().filter(|h| !self.release(edge, *h)).collect();
+        if !self.release(edge, host) {
+            if cut_off {
+                orphans.push(host);
+                child.handed.push(child.entry);
+            } else {
+                self.tell_lost(Lost { host, why });
+            }
+        }
+        for host in orphans {
+            self.orphans.insert(host, Orphan::new(now_ms));
+            if cut_off {
+                // They may be below another node by now: whoever looks for them here shall look there.
+                let text = "its parent in the tree was cut off".to_owned();
+                let missing = Missing { host, why: Obstacle::Waiting, text };
+                self.tell_missing(self.stamp.frame(host, &missing));
+            }
         }
         self.refresh_fences();
         self.take_in(child.handed, now_ms);

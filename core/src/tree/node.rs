@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
-use muster_protocol::limits::{HOSTS_MAX, TREE_RADIX_DEFAULT};
+use muster_protocol::limits::{HOSTS_MAX, SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
 use muster_protocol::message::{Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp};
 use muster_protocol::{Group, HostIndex, HostSet};
 
@@ -64,13 +64,20 @@ pub struct TreeNode {
     pub(super) me: Option<HostIndex>,
     pub(super) stamp: Stamp,
     pub(super) radix: u32,
-    pub(super) connect_timeout_ms: u64,
     pub(super) branches: Vec<Branch>,
     pub(super) children: BTreeMap<EdgeId, Child>,
     pub(super) routes: HashMap<HostIndex, EdgeId>,
     pub(super) obstacles: HashMap<HostIndex, (Obstacle, String)>,
     pub(super) orphans: BTreeMap<HostIndex, Orphan>,
     pub(super) fences: Fences,
+    /// The last heartbeat, for children that come before the next one: no rank may live without a lease.
+    beat: Option<Frame>,
+    /// When the parent was heard.
+    heard_ms: Option<u64>,
+    /// When a parent was heard again after a long silence.
+    regained_ms: Option<u64>,
+    /// The parent has been silent for so long that this node dials nobody.
+    muted: bool,
     /// Where the frame stands in `acts` that tells the parent of hosts that joined since `take_acts`, and which they are.
     joining: Option<(usize, HostSet)>,
     pub(super) acts: Vec<Act>,
@@ -83,13 +90,16 @@ impl TreeNode {
             me,
             stamp,
             radix: TREE_RADIX_DEFAULT,
-            connect_timeout_ms: 0,
             branches: Vec::new(),
             children: BTreeMap::new(),
             routes: HashMap::new(),
             obstacles: HashMap::new(),
             orphans: BTreeMap::new(),
             fences: Fences::new(me, stamp),
+            beat: None,
+            heard_ms: None,
+            regained_ms: None,
+            muted: false,
             joining: None,
             acts: Vec::new(),
         }
@@ -104,7 +114,6 @@ impl TreeNode {
     /// Connects these hosts below this node.
     pub fn adopt(&mut self, order: Adopt, now_ms: u64) {
         self.radix = order.radix;
-        self.connect_timeout_ms = order.connect_timeout_ms;
         self.take_in(order.hosts, now_ms);
     }
 
@@ -117,9 +126,43 @@ impl TreeNode {
     }
 
     fn dial_due(&mut self, now_ms: u64) {
+        // Hosts below have not heard from the root either and would take this node for a parent, though it leads nowhere.
+        self.muted = self.is_cut_off(now_ms);
+        if self.muted {
+            return;
+        }
         for branch in &mut self.branches {
             self.acts.extend(branch.due(now_ms).into_iter().map(Act::Dial));
         }
+    }
+
+    fn is_cut_off(&self, now_ms: u64) -> bool {
+        self.heard_ms.is_some_and(|heard| now_ms.saturating_sub(heard) >= SILENCE_PROBE_MS)
+    }
+
+    /// Whether hosts below may have looked for another parent because this node had none.
+    pub(super) fn was_cut_off(&self, now_ms: u64) -> bool {
+        self.is_cut_off(now_ms) || self.regained_ms.is_some_and(|at| now_ms.saturating_sub(at) < SILENCE_DEAD_MS)
+    }
+
+    /// The parent was heard, so this node is part of the tree.
+    fn heard_parent(&mut self, now_ms: u64) {
+        if self.is_cut_off(now_ms) {
+            self.regained_ms = Some(now_ms);
+        }
+        self.heard_ms = self.me.map(|_| now_ms);
+        if self.muted {
+            self.orphans.values_mut().for_each(Orphan::seen);
+            self.dial_due(now_ms);
+        }
+    }
+
+    /// A host is about to connect by itself: it is taken in without being dialled.
+    pub fn expect(&mut self, entry: HostEntry, now_ms: u64) {
+        let mut branch = Branch::new(vec![entry]);
+        // Nothing is dialled for it: the shell has the connection already.
+        branch.due(now_ms);
+        self.branches.push(branch);
     }
 
     /// A dial succeeded. The edge is closed again when its host is no longer wanted here.
@@ -131,9 +174,9 @@ impl TreeNode {
         let branch = self.branches.swap_remove(at);
         let entry = branch.entry(host).clone();
         let handed = branch.into_rest(host);
-        self.obstacles.remove(&host);
+        self.acts.extend(self.beat.clone().map(|beat| Act::ToChild(edge, beat)));
         if !handed.is_empty() {
-            let order = Adopt { hosts: handed.clone(), radix: self.radix, connect_timeout_ms: self.connect_timeout_ms };
+            let order = Adopt { hosts: handed.clone(), radix: self.radix };
             self.acts.push(Act::ToChild(edge, self.stamp.frame(host, &order)));
         }
         let subtree: HostSet = [host].into_iter().collect();
@@ -153,20 +196,24 @@ impl TreeNode {
         if why == Obstacle::Waiting
             && let Some(orphan) = self.orphans.get_mut(&host)
         {
-            orphan.seen(now_ms);
+            orphan.seen();
         }
         let story = (why, text);
         if self.obstacles.get(&host) != Some(&story) {
-            let missing = Missing { host, why: story.0, text: story.1.clone(), final_: false };
+            let missing = Missing { host, why: story.0, text: story.1.clone() };
             self.acts.push(Act::Up(self.stamp.frame(host, &missing)));
             self.obstacles.insert(host, story);
         }
         self.dial_due(now_ms);
     }
 
-    fn joined(&mut self, edge: EdgeId, hosts: HostSet) {
+    fn joined(&mut self, edge: EdgeId, mut hosts: HostSet) {
         if !self.children.contains_key(&edge) {
             return;
+        }
+        if let Some(me) = self.me {
+            // A former parent of this host may not have heard yet that it has come in below it.
+            hosts.remove(me);
         }
         for host in hosts.iter() {
             if let Some(before) = self.routes.insert(host, edge)
@@ -185,11 +232,10 @@ impl TreeNode {
         self.refresh_fences();
     }
 
-    /// A host has changed its place below this node: from now on it is the new child's, its address too, so that it is found
-    /// again when that child dies.
+    /// A host has changed its place below this node: its address goes to the new child's, so that it is found again when that
+    /// child dies. The old one still claims the host until it notices.
     fn moved(&mut self, host: HostIndex, from: EdgeId, to: EdgeId) {
         let Some(old) = self.children.get_mut(&from) else { return };
-        old.subtree.remove(host);
         let entry = old.handed.iter().position(|h| h.index == host).map(|at| old.handed.swap_remove(at));
         if let (Some(entry), Some(new)) = (entry, self.children.get_mut(&to))
             && new.entry.index != host
@@ -209,6 +255,12 @@ impl TreeNode {
             None => self.acts.push(act),
         }
         self.joining = Some((at, all));
+    }
+
+    /// Tells the parent that a host is not connected, or no longer; what joins later is told later.
+    pub(super) fn tell_missing(&mut self, frame: Frame) {
+        self.joining = None;
+        self.acts.push(Act::Up(frame));
     }
 
     /// Tells the parent that a host is lost; what joins later is told later.
@@ -249,7 +301,8 @@ impl TreeNode {
                 Ok(())
             }
             Kind::Joined => Joined::read(&frame).map(|m| self.joined(edge, m.hosts)).map_err(|e| e.to_string()),
-            Kind::Lost => self.lost_below(edge, frame),
+            Kind::Lost => self.lost_below(edge, &frame).map_err(|e| e.to_string()),
+            Kind::Missing => self.missing_below(edge, frame).map_err(|e| e.to_string()),
             Kind::FenceUp => self.fence_from_child(edge, &frame),
             _ => {
                 self.acts.push(Act::Up(frame));
@@ -285,6 +338,7 @@ impl TreeNode {
 
     /// A frame came from the parent; at the root: from the job.
     pub fn from_parent(&mut self, frame: Frame, now_ms: u64) {
+        self.heard_parent(now_ms);
         match frame.header.kind {
             Kind::Adopt if Some(frame.header.host) == self.me => {
                 if let Ok(order) = Adopt::read(&frame) {
@@ -296,6 +350,7 @@ impl TreeNode {
                 if self.me.is_some() {
                     self.acts.push(Act::Up(alive));
                 }
+                self.beat = Some(frame.clone());
                 self.down(frame);
                 self.check_silence(now_ms);
             }
@@ -355,7 +410,7 @@ impl TreeNode {
             self.tell_joined(&below);
         }
         for (host, (why, text)) in &self.obstacles {
-            let missing = Missing { host: *host, why: *why, text: text.clone(), final_: false };
+            let missing = Missing { host: *host, why: *why, text: text.clone() };
             self.acts.push(Act::Up(self.stamp.frame(*host, &missing)));
         }
         self.fences.resend();
@@ -371,7 +426,7 @@ impl TreeNode {
 
     /// When [`TreeNode::tick`] is due next, in milliseconds. Silence begins to count with heartbeats, which look at it themselves.
     pub fn next_due_ms(&self) -> Option<u64> {
-        let dials = self.branches.iter().filter_map(Branch::next_due_ms);
+        let dials = self.branches.iter().filter(|_| !self.muted).filter_map(Branch::next_due_ms);
         dials.chain(self.orphans.values().map(Orphan::due_ms)).chain(self.next_death_ms()).min()
     }
 

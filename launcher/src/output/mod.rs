@@ -9,7 +9,7 @@ mod plane;
 mod sink;
 mod writer;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use muster_core::tree::EdgeId;
@@ -56,6 +56,12 @@ pub enum OutputReport {
     Failed(String),
 }
 
+/// Makes the directory for the files of ranks, if it is missing.
+pub fn make_dir(dir: &Path) -> std::io::Result<()> {
+    let told = |e: std::io::Error| std::io::Error::new(e.kind(), format!("output directory {}: {e}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(told)
+}
+
 /// The thread.
 pub struct Output {
     orders: mpsc::UnboundedSender<OutputOrder>,
@@ -66,12 +72,15 @@ impl Output {
     pub fn start(stamp: Stamp, style: Style, reports: mpsc::UnboundedSender<OutputReport>) -> std::io::Result<Self> {
         // Unbounded by type, bounded by what is sent: a few orders for each child, group and host.
         let (orders, queue) = mpsc::unbounded_channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sink = sink::Sink::new(style.label, style.dir.as_deref())?;
         let (done_sender, done) = mpsc::unbounded_channel();
         let writer = writer::start(sink, done_sender, reports.clone())?;
         let channels = plane::Channels { orders: queue, writer, done, reports };
         thread::Builder::new().name("output".to_owned()).spawn(move || {
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(channels.reports.send(OutputReport::Failed(error.to_string()))),
+            };
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, plane::run(stamp, style.stdin, channels));
         })?;

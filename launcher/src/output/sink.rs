@@ -54,10 +54,6 @@ pub(super) struct Sink {
 
 impl Sink {
     pub(super) fn new(label: bool, dir: Option<&Path>) -> io::Result<Self> {
-        if let Some(dir) = dir {
-            let told = |e: io::Error| io::Error::new(e.kind(), format!("output directory {}: {e}", dir.display()));
-            std::fs::create_dir_all(dir).map_err(told)?;
-        }
         Ok(Self {
             label,
             dir: dir.map(Path::to_owned),

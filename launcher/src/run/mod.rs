@@ -1,5 +1,6 @@
 //! `muster run`: connects the hosts, starts the ranks, waits for the end.
 
+mod joiners;
 pub mod local;
 pub mod prepare;
 mod shell;

@@ -9,7 +9,7 @@ use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
 
 use crate::cli::RunOptions;
-use crate::discover::{DiscoverError, Surroundings, find_hosts, find_key, find_port};
+use crate::discover::{DiscoverError, Found, Surroundings, find_hosts, find_key, find_port};
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +44,20 @@ pub struct Prepared {
     pub plan: Plan,
 }
 
-/// Finds and plans.
-pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Result<Prepared, PrepareError> {
+/// Finds the hosts and plans what runs where; needs no key.
+pub fn place(options: &RunOptions, site: &Surroundings) -> Result<(Found, Plan), PrepareError> {
     let found = find_hosts(&options.hosts, site)?;
     let max = muster_protocol::limits::HOSTS_MAX;
     if found.hosts.len() > max as usize {
         return Err(PrepareError::TooManyHosts { hosts: found.hosts.len(), max });
     }
     let plan = Plan::make(&options.spec, &found.hosts)?;
+    Ok((found, plan))
+}
+
+/// Finds and plans.
+pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Result<Prepared, PrepareError> {
+    let (found, plan) = place(options, site)?;
     let key = if found.local { None } else { Some(find_key(options.key_file.as_ref(), &found.hosts, site)?.key) };
     let port = find_port(options.port.as_ref(), site).value;
     let stamp = Stamp { epoch, generation: Generation(0) };

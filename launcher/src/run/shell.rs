@@ -1,5 +1,6 @@
 //! The launcher's loop: signals, the tree, the output thread and the clock go in; what the job decides is carried out.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +23,12 @@ use muster_worker_agent::session::tree::{Introduction, TreeInput, TreeShell};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::joiners::Joiners;
 use super::local::LocalAgents;
 use super::prepare::Prepared;
-use super::{Ended, SIGPIPE, tracing_level};
+use super::{Ended, SIGPIPE, Usage, tracing_level};
 use crate::cli::RunOptions;
-use crate::output::{Output, OutputOrder, OutputReport, Style};
+use crate::output::{self, Output, OutputOrder, OutputReport, Style};
 use crate::report::Reporter;
 use super::signal_source::{self, Asked, SignalSource};
 
@@ -44,6 +46,11 @@ pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Resul
     signals::ignore_broken_pipe();
     // Every child of the root is a descriptor or two; the limit that shells set is for interactive use.
     let _ = muster_sys::limits::raise_open_files();
+    // What the options name is opened before anything is started.
+    let reporter = Reporter::new(options, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
+    if let Some(dir) = &options.spec.output.dir {
+        output::make_dir(Path::new(dir)).map_err(|e| Usage(format!("--output-dir: {e}")))?;
+    }
     let mut agents = None;
     if prepared.local {
         let started = LocalAgents::start(prepared.entries.len(), tracing_level(options.log))?;
@@ -54,7 +61,7 @@ pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Resul
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
-        let mut shell = Shell::new(options, prepared)?;
+        let mut shell = Shell::new(options, prepared, reporter)?;
         let ended = shell.run().await;
         shell.farewell().await;
         ended
@@ -71,7 +78,8 @@ struct Shell {
     reports: mpsc::UnboundedReceiver<OutputReport>,
     reporter: Reporter,
     lease_ms: u64,
-    timeout_ms: Option<u64>,
+    /// The user's time limit: when it is over, and how long it is.
+    timeout_ms: Option<(u64, u64)>,
     connect_deadline_ms: u64,
     over: Option<(Outcome, Option<Cause>)>,
     output_finished: bool,
@@ -87,7 +95,7 @@ enum Wake {
 }
 
 impl Shell {
-    fn new(options: &RunOptions, prepared: Prepared) -> anyhow::Result<Self> {
+    fn new(options: &RunOptions, prepared: Prepared, reporter: Reporter) -> anyhow::Result<Self> {
         let now_ms = boottime_ms();
         let stamp = prepared.setup.stamp;
         let (inbox_sender, inbox) = mpsc::channel(INBOX_MAX);
@@ -108,16 +116,23 @@ impl Shell {
         };
         let mut node = TreeNode::new(None, stamp);
         let connect_timeout_ms = options.spec.connect_timeout_ms;
-        node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix, connect_timeout_ms }, now_ms);
+        match (&options.listen, &identity) {
+            (Some(listen), Some(identity)) => {
+                let joiners = Joiners::new(&prepared.entries, introduction.clone(), inbox_sender.clone());
+                let listening = joiners.listen(listen.value, tls::acceptor(identity));
+                listening.map_err(|e| Usage(format!("{}: {e}", listen.origin)))?;
+            }
+            _ => node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix }, now_ms),
+        }
         Ok(Self {
             tree: TreeShell::new(node, introduction, dialer, inbox_sender),
             inbox,
             job: Job::new(prepared.setup),
             output: Output::start(stamp, style, report_sender).context("output")?,
             reports,
-            reporter: Reporter::new(options, now_ms)?,
+            reporter,
             lease_ms: options.spec.lease_ms,
-            timeout_ms: options.spec.timeout_ms.map(|limit| now_ms + limit),
+            timeout_ms: options.spec.timeout_ms.map(|limit| (now_ms + limit, limit)),
             connect_deadline_ms: now_ms + connect_timeout_ms,
             over: None,
             output_finished: false,
@@ -161,7 +176,7 @@ impl Shell {
             self.tree.node.next_due_ms(),
             self.job.next_due_ms(),
             self.job.connecting().then_some(self.connect_deadline_ms),
-            self.timeout_ms.filter(|_| self.over.is_none()),
+            self.timeout_ms.filter(|_| self.over.is_none()).map(|(at, _)| at),
             self.reporter.next_due_ms(),
         ];
         let wait = due.into_iter().flatten().min().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
@@ -278,9 +293,7 @@ impl Shell {
         if self.connect_deadline_ms <= now_ms {
             self.job.connect_deadline();
         }
-        if self.timeout_ms.is_some_and(|at| at <= now_ms) {
-            let limit_ms = self.reporter.elapsed_ms(now_ms);
-            self.timeout_ms = None;
+        if let Some((_, limit_ms)) = self.timeout_ms.take_if(|(at, _)| *at <= now_ms) {
             self.job.query(Some(Cause::Timeout { limit_ms }), now_ms);
         }
         let missing = if self.job.connecting() { self.job.missing_hosts() } else { Vec::new() };

@@ -16,15 +16,25 @@ use crate::workspace::{self, RunDir};
 pub(crate) fn start_agent(host: &Host, address: SocketAddr, key: &Path, args: &[&str]) -> Result<Proc> {
     let cmd = Cmd::new(workspace::program("muster-agent")?).arg("--key-file").arg(key).args(args);
     let agent = host.spawn(cmd)?;
+    wait_for_agent(host.name(), agent, address, |connect| host.call(connect))
+}
+
+/// Waits until an agent answers; `on_host` runs the attempt to connect on its host.
+pub(crate) fn wait_for_agent(
+    name: &str,
+    agent: Proc,
+    address: SocketAddr,
+    on_host: impl Fn(Box<dyn FnOnce() -> std::io::Result<TcpStream> + Send>) -> Result<std::io::Result<TcpStream>>,
+) -> Result<Proc> {
     let deadline = Instant::now() + Duration::from_secs(10);
     loop {
-        let answer = host.call(move || TcpStream::connect_timeout(&address, Duration::from_secs(1)))?;
+        let answer = on_host(Box::new(move || TcpStream::connect_timeout(&address, Duration::from_secs(1))))?;
         let Err(error) = answer else { return Ok(agent) };
         if let Some(status) = agent.try_wait()? {
-            bail!("{}: the agent ended at once ({status}): {}", host.name(), agent.stderr_so_far());
+            bail!("{name}: the agent ended at once ({status}): {}", agent.stderr_so_far());
         }
         if Instant::now() > deadline {
-            bail!("{}: the agent does not listen on {address} ({error}): {}", host.name(), agent.stderr_so_far());
+            bail!("{name}: the agent does not listen on {address} ({error}): {}", agent.stderr_so_far());
         }
         thread::sleep(Duration::from_millis(2));
     }

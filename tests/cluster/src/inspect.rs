@@ -29,7 +29,51 @@ pub enum Leftover {
     SystemV(String),
 }
 
+/// Resident memory of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Now, in KiB.
+    pub now_kib: u64,
+    /// At most so far, in KiB.
+    pub peak_kib: u64,
+}
+
+impl Memory {
+    /// Of a process by its id, as the machine counts.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn of(pid: i32) -> Result<Self> {
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("no process {pid}"))?;
+        let field = |name: &str| number_after(&status, name).with_context(|| format!("process {pid} has no {name}"));
+        Ok(Self { now_kib: field("VmRSS:")?, peak_kib: field("VmHWM:")? })
+    }
+}
+
+/// How often the threads of a process have gone to sleep by themselves so far: each time they were woken before.
+///
+/// # Errors
+/// When there is no such process.
+pub fn wakeups(pid: i32) -> Result<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).with_context(|| format!("no process {pid}"))?;
+    let of_thread = |status: String| number_after(&status, "\nvoluntary_ctxt_switches:");
+    Ok(threads.flatten().filter_map(|t| of_thread(fs::read_to_string(t.path().join("status")).ok()?)).sum())
+}
+
+fn number_after(text: &str, name: &str) -> Option<u64> {
+    text.split_once(name)?.1.split_whitespace().next()?.parse().ok()
+}
+
 impl Host {
+    /// The host's TCP connections over IPv4 that are neither listening nor over, a line of `/proc/net/tcp` each.
+    pub fn connections(&self) -> Vec<String> {
+        const TIME_WAIT: &str = "06";
+        const LISTEN: &str = "0A";
+        let table = fs::read_to_string(format!("/proc/{}/net/tcp", self.init_pid())).unwrap_or_default();
+        let open = |line: &&str| !matches!(line.split_whitespace().nth(3), Some(TIME_WAIT | LISTEN) | None);
+        table.lines().skip(1).filter(open).map(str::to_owned).collect()
+    }
+
     /// The host's processes but its first one, zombies included, in order of their ids.
     ///
     /// # Errors

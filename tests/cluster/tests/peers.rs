@@ -12,8 +12,9 @@ fn hydra_runs_ranks_on_all_hosts_over_ssh() {
     }
     let ssh = cluster.start_sshd().expect("servers");
     assert_eq!(ssh.servers(), 4);
-    let program = workspace::test_program("mpich4", "init_allreduce").expect("built");
-    let job = Cmd::new("mpiexec.hydra")
+    // Not MPICH 4.0.2: over TCP its UCX 1.13 often hangs in MPI_Finalize, whoever starts it.
+    let program = workspace::test_program("mpich5", "init_allreduce").expect("built");
+    let job = Cmd::new(workspace::mpi_prefix("mpich").join("bin/mpiexec.hydra"))
         .args(["-launcher", "ssh", "-launcher-exec"])
         .arg(&ssh.client)
         .args(["-hosts", "h0,h1,h2,h3", "-n", "8", "-ppn", "2"])

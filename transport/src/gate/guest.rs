@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::ledger::{Ledger, Reason};
 use crate::connection::{FrameReader, Framed, ReceiveError, Receiver, Sender};
+use crate::dial::{Dialed, IntroduceError, introduce_framed};
 use crate::stream::BoxStream;
 use crate::tls::SecureError;
 
@@ -80,6 +81,17 @@ impl Guest {
         (sender, receiver)
     }
 
+    /// Answers with a welcome, then says hello itself: who has joined is served from here on as if it had been dialled.
+    /// The caller sets the deadline.
+    pub async fn turn(mut self, welcome: Welcome, hello: &Hello) -> Result<Dialed, IntroduceError> {
+        self.framed.write(&HelloReply::Welcome(welcome).frame()).await.map_err(ReceiveError::Failed)?;
+        introduce_framed(self.framed, hello).await
+    }
+
+    pub(crate) fn new(hello: Hello, source: Source, framed: Framed, ledger: Arc<Ledger>) -> Self {
+        Self { hello, source, framed, ledger }
+    }
+
     /// Answers with a refusal and closes.
     pub fn refuse(self, refusal: Refusal, tasks: &TaskTracker) {
         self.ledger.refuse(Reason::Refused, self.source.ip(), &refusal.to_string());
@@ -95,8 +107,12 @@ pub async fn greet(stream: BoxStream, source: Source) -> Result<Guest, GreetErro
 }
 
 pub(super) async fn greet_for(stream: BoxStream, source: Source, ledger: Arc<Ledger>) -> Result<Guest, GreetError> {
-    let mut framed = FrameReader::new(stream);
+    greet_framed(FrameReader::new(stream), source, ledger).await
+}
+
+/// Reads the hello of a connection that is framed already.
+pub(crate) async fn greet_framed(mut framed: Framed, source: Source, ledger: Arc<Ledger>) -> Result<Guest, GreetError> {
     let frame = framed.next_of(Kind::Hello).await?.ok_or(ReceiveError::Failed(SecureError::Closed))?;
     let hello = minicbor::decode(&frame.payload).map_err(GreetError::Hello)?;
-    Ok(Guest { hello, source, framed, ledger })
+    Ok(Guest::new(hello, source, framed, ledger))
 }

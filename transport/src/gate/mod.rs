@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
+pub(crate) use guest::greet_framed;
 pub use guest::{GreetError, Guest, Source, greet};
 pub use ledger::{Ledger, Reason};
 use waiting::Waiting;

@@ -179,7 +179,7 @@ impl Job {
     /// Something happened.
     pub fn handle(&mut self, input: JobInput, now_ms: u64) {
         match input {
-            JobInput::Parent(number, frame) => self.from_parent(number, frame, now_ms),
+            JobInput::Parent(number, frame) => self.parent_frame(number, frame, now_ms),
             JobInput::ParentClosed(number, why) => self.parent_closed(number, &why),
             JobInput::Tree(TreeInput::Frame(edge, frame)) if !self.is_current(&frame) => {
                 tracing::warn!(edge = edge.0, kind = ?frame.header.kind, "a frame of another epoch or generation is dropped");
@@ -200,7 +200,7 @@ impl Job {
         frame.header.epoch == self.stamp.epoch && frame.header.generation == self.stamp.generation
     }
 
-    fn from_parent(&mut self, number: u64, frame: Frame, now_ms: u64) {
+    fn parent_frame(&mut self, number: u64, frame: Frame, now_ms: u64) {
         let Some(parent) = self.parent.as_mut().filter(|p| p.number == number) else { return };
         parent.heard_ms = now_ms;
         if self.is_current(&frame) {
@@ -296,10 +296,8 @@ impl Job {
 
     /// Ends the ranks, because the agent is told to go or a newer launcher asks for it.
     pub fn give_up(&mut self, grace_ms: u64, now_ms: u64) {
-        if !self.ranks.is_ending() {
-            self.ranks.give_up(grace_ms);
-            self.settle(now_ms);
-        }
+        self.ranks.give_up(grace_ms);
+        self.settle(now_ms);
     }
 
     /// The agent is told to go: the launcher hears it before the ranks end.

@@ -75,7 +75,10 @@ pub(super) struct Ranks {
     chunks: Chunks,
     lease: Lease,
     killed: bool,
+    /// No rank is started any more, and those that run are being ended.
     ending: bool,
+    /// The sweep has been ordered.
+    sweeping: bool,
     survivors: Option<Vec<Survivor>>,
     ended: Option<Ended>,
     /// Exit status of the job, once it is over.
@@ -98,6 +101,7 @@ impl Ranks {
             lease: Lease::default(),
             killed: false,
             ending: false,
+            sweeping: false,
             survivors: None,
             ended: None,
             status: None,
@@ -131,7 +135,10 @@ impl Ranks {
                 let spec = Spec::read(frame)?;
                 self.specs.insert(spec.group, spec);
             }
-            Kind::Share => self.start(Share::read(frame)?),
+            Kind::Share => {
+                self.lease.begin(now_ms);
+                self.start(Share::read(frame)?);
+            }
             Kind::Signal => {
                 let signal = Signal::read(frame)?.signal;
                 self.acts.push(RankAct::Order(Order::Signal { procs: Which::All, signal }));
@@ -244,18 +251,31 @@ impl Ranks {
         self.acts.push(RankAct::Order(Order::Kill { which: Which::All, grace_ms }));
     }
 
-    /// The lease has run out, or the agent is told to go: nothing may run on.
+    /// The lease has run out, or the agent is told to go: nothing may run on. Ranks get their grace; what they leave behind
+    /// is swept when the last of them has ended. A second call with less grace hurries them.
     pub(super) fn give_up(&mut self, grace_ms: u64) {
         self.kill(grace_ms);
-        self.end();
+        self.ending = true;
+        self.sweep_if_idle();
+    }
+
+    fn sweep_if_idle(&mut self) {
+        if self.ending && !self.sweeping && self.procs.values().all(|p| p.told.is_some()) {
+            self.sweep();
+        }
+    }
+
+    fn sweep(&mut self) {
+        self.ending = true;
+        self.sweeping = true;
+        self.acts.push(RankAct::Order(Order::Sweep));
     }
 
     fn end(&mut self) {
         if let Some(ended) = self.ended.clone() {
             self.up(&ended);
-        } else if !self.ending {
-            self.ending = true;
-            self.acts.push(RankAct::Order(Order::Sweep));
+        } else if !self.sweeping {
+            self.sweep();
         }
     }
 
@@ -307,6 +327,7 @@ impl Ranks {
         }
         self.exits.push(exit);
         self.carry_out(name, actions);
+        self.sweep_if_idle();
     }
 
     /// Bytes from a rank's PMI socket.
@@ -455,11 +476,6 @@ impl Ranks {
     /// Exit status of the job, once its launcher has told.
     pub(super) fn status(&self) -> Option<u8> {
         self.status
-    }
-
-    /// Whether killing has begun because of the lease or the agent's own end.
-    pub(super) fn is_ending(&self) -> bool {
-        self.ending
     }
 
     /// When [`Ranks::tick`] is due next.

@@ -1,6 +1,6 @@
 //! The shell around a node of the tree: connections to children. Agents use it below themselves, the launcher at the root.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use muster_core::tree::{Act, EdgeId, TreeNode};
@@ -27,6 +27,10 @@ const UNIX_PREFIX: &str = "unix:";
 pub enum TreeInput {
     /// A dial ended.
     Dialled(HostEntry, Box<Result<Dialed, DialFailure>>),
+    /// A host has joined by itself.
+    CameIn(HostEntry, Box<Dialed>),
+    /// A host that has joined by itself brings its bulk connection.
+    BulkCameIn(HostIndex, Box<Dialed>),
     /// A frame came from a child.
     Frame(EdgeId, Frame),
     /// A child's connection ended.
@@ -123,6 +127,8 @@ pub struct TreeShell {
     inbox: mpsc::Sender<TreeInput>,
     tasks: TaskTracker,
     edges: HashMap<EdgeId, Sender>,
+    /// Children that have come by themselves; they bring their bulk connections, too.
+    undialable: HashSet<EdgeId>,
     next_edge: u64,
     ready: Outgoing,
 }
@@ -137,6 +143,7 @@ impl TreeShell {
             inbox,
             tasks: TaskTracker::new(),
             edges: HashMap::new(),
+            undialable: HashSet::new(),
             next_edge: 0,
             ready: Outgoing::default(),
         }
@@ -146,9 +153,21 @@ impl TreeShell {
     pub fn handle(&mut self, input: TreeInput, now_ms: u64) {
         match input {
             TreeInput::Dialled(entry, result) => match *result {
-                Ok(dialed) => self.connected(&entry, dialed, now_ms),
+                Ok(dialed) => {
+                    self.connected(&entry, dialed, now_ms);
+                }
                 Err(failure) => self.node.dial_failed(entry.index, failure.obstacle, failure.text, now_ms),
             },
+            TreeInput::CameIn(entry, dialed) => {
+                self.node.expect(entry.clone(), now_ms);
+                let edge = self.connected(&entry, *dialed, now_ms);
+                self.undialable.insert(edge);
+            }
+            TreeInput::BulkCameIn(host, dialed) => {
+                if let Some(edge) = self.node.route(host) {
+                    self.ready.bulk.push((edge, *dialed));
+                }
+            }
             TreeInput::Frame(edge, frame) => self.node.from_child(edge, frame, now_ms),
             TreeInput::Closed(edge, why) => {
                 if self.edges.remove(&edge).is_some() {
@@ -167,13 +186,14 @@ impl TreeShell {
         }
     }
 
-    fn connected(&mut self, entry: &HostEntry, dialed: Dialed, now_ms: u64) {
+    fn connected(&mut self, entry: &HostEntry, dialed: Dialed, now_ms: u64) -> EdgeId {
         let edge = EdgeId(self.next_edge);
         self.next_edge += 1;
         let (sender, receiver) = dialed.spawn(CONNECTION_QUEUE_FRAMES_MAX, &self.tasks);
         self.edges.insert(edge, sender);
         self.tasks.spawn(read_child(edge, receiver, self.inbox.clone()));
         self.node.dialled(entry.index, edge, now_ms);
+        edge
     }
 
     /// Carries out what the node decided and returns what is for others.
@@ -218,13 +238,21 @@ impl TreeShell {
     }
 
     fn open_bulk(&self, edge: EdgeId, entry: HostEntry) {
+        if self.undialable.contains(&edge) {
+            return;
+        }
         let hello = self.introduction.hello(&entry, self.introduction.role, Lane::Bulk);
         let (dialer, inbox) = (self.dialer.clone(), self.inbox.clone());
         self.tasks.spawn(async move {
             let input = match connect(&dialer, &entry, &hello, DIAL_LIMIT).await {
                 Ok(dialed) => TreeInput::Bulk(edge, Box::new(dialed)),
                 Err(error) => {
-                    tracing::warn!(host = entry.name, %error, "no bulk connection");
+                    // A short job may be over before its streams have been asked for.
+                    if matches!(error.failure, Failure::Declined(Refusal::NoEdge)) {
+                        tracing::debug!(host = entry.name, %error, "no bulk connection");
+                    } else {
+                        tracing::warn!(host = entry.name, %error, "no bulk connection");
+                    }
                     TreeInput::NoBulk(edge)
                 }
             };
@@ -235,8 +263,9 @@ impl TreeShell {
     fn probe(&self, edge: EdgeId, entry: HostEntry) {
         let hello = self.introduction.hello(&entry, Role::Probe, Lane::Control);
         let (dialer, inbox) = (self.dialer.clone(), self.inbox.clone());
+        let dialable = !self.undialable.contains(&edge);
         self.tasks.spawn(async move {
-            let alive = connect(&dialer, &entry, &hello, PROBE_LIMIT).await.is_ok();
+            let alive = dialable && connect(&dialer, &entry, &hello, PROBE_LIMIT).await.is_ok();
             let _ = inbox.send(TreeInput::Probed(edge, alive)).await;
         });
     }

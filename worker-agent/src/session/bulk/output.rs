@@ -71,8 +71,7 @@ impl Output {
 
     fn next_piece(&self) -> Option<(u64, Bytes)> {
         let state = self.state.borrow();
-        let piece = state.unacked.replay_from(state.cursor).ok()?.next();
-        piece
+        state.unacked.replay_from(state.cursor).ok()?.next()
     }
 
     fn room(&self) -> usize {

@@ -83,12 +83,16 @@ impl Shared {
         self.finishing.get().1
     }
 
-    /// Reports the streams' lengths when all have been read to their ends.
+    /// Reports the streams' lengths when all have been read to their ends and sent.
     pub(super) fn report_if_finished(&self) {
-        let outputs = self.outputs.borrow();
-        if !self.finishing.get().0 || outputs.values().any(|o| !o.state.borrow().at_end) {
-            return;
+        let complete = self.outputs.borrow().values().all(|o| o.state.borrow().at_end);
+        if complete && self.finishing.get().0 {
+            self.report_finished();
         }
+    }
+
+    fn report_finished(&self) {
+        let outputs = self.outputs.borrow();
         self.finishing.set((false, false));
         let end = |((proc, stream), output): (&(ProcId, Stream), &Rc<Output>)| StreamEnd {
             proc: *proc,
@@ -100,7 +104,7 @@ impl Shared {
     }
 
     fn down(&self, frame: Frame) -> Option<(Sender, Frame)> {
-        let Some((_, me)) = self.identity.get() else { return None };
+        let (_, me) = self.identity.get()?;
         if frame.header.host != me {
             let edge = *self.routes.borrow().get(&frame.header.host)?;
             let sender = self.children.borrow().get(&edge).cloned()?;
@@ -205,11 +209,19 @@ impl JobPlane {
         self.shared.report_if_finished();
         let shared = self.shared.clone();
         self.spawn(async move {
-            tokio::time::sleep(STREAMS_END_LIMIT).await;
-            if shared.finishing.get().0 {
+            loop {
+                tokio::time::sleep(STREAMS_END_LIMIT).await;
+                if !shared.finishing.get().0 {
+                    return;
+                }
                 shared.finishing.set((true, true));
                 for output in shared.outputs.borrow().values() {
                     output.changed.notify_one();
+                }
+                tokio::task::yield_now().await;
+                // Nobody takes what is left, and the processes are gone all the same.
+                if shared.uplink().is_none() && shared.finishing.get().0 {
+                    shared.report_finished();
                 }
             }
         });

@@ -1,0 +1,133 @@
+//! The launcher: what its shell does around the root of the tree and the job.
+
+use muster_core::exit::Outcome;
+use muster_core::hosts::{HostList, HostSpec, Origin};
+use muster_core::job::{Cause, Job, JobAct, JobSetup};
+use muster_core::plan::Placed;
+use muster_core::tree::{Act, TreeNode};
+use muster_protocol::event::Event;
+use muster_protocol::message::{Adopt, App, Bootstrap, HostEntry, Spec, Stamp, StdinTo};
+use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
+
+use crate::scenario::Scenario;
+
+/// Stamp of every job here.
+pub const STAMP: Stamp = Stamp { epoch: Epoch(1), generation: Generation(0) };
+
+/// The launcher.
+#[derive(Debug)]
+pub struct Root {
+    /// The root of the tree.
+    pub tree: TreeNode,
+    /// The job.
+    pub job: Job,
+    /// How it ended, once for every time it said so, and when.
+    pub over: Vec<(u64, Outcome, Option<Cause>)>,
+    /// Everything it told the world, and when.
+    pub events: Vec<(u64, Event)>,
+    /// What it did after it had said that the job is over.
+    pub after_over: Vec<String>,
+    /// It has closed its connections.
+    pub gone: bool,
+}
+
+impl Root {
+    /// A launcher that begins to connect.
+    pub fn new(scenario: &Scenario) -> Self {
+        let mut tree = TreeNode::new(None, STAMP);
+        let hosts = (0..scenario.hosts).map(|i| HostEntry {
+            index: HostIndex(i),
+            name: host_name(i),
+            port: 2222,
+            address: None,
+        });
+        tree.adopt(Adopt { hosts: hosts.collect(), radix: scenario.radix }, 0);
+        let job = Job::new(setup(scenario));
+        Self { tree, job, over: Vec::new(), events: Vec::new(), after_over: Vec::new(), gone: false }
+    }
+
+    /// Decides everything that follows from what happened. What is to be done on the network is added to `acts`.
+    pub fn settle(&mut self, now_us: u64, acts: &mut Vec<Act>) -> Vec<Event> {
+        let mut news = Vec::new();
+        loop {
+            let tree_acts = self.tree.take_acts();
+            let idle = tree_acts.is_empty();
+            for act in tree_acts {
+                match act {
+                    Act::Up(frame) => self.job.frame(&frame),
+                    other => acts.push(other),
+                }
+            }
+            let job_acts = self.job.take_acts();
+            if idle && job_acts.is_empty() {
+                return news;
+            }
+            for act in job_acts {
+                if !self.over.is_empty() {
+                    self.after_over.push(format!("{act:?}"));
+                }
+                match act {
+                    JobAct::Down(frame) => self.tree.from_parent(frame, now_us / 1_000),
+                    JobAct::Emit(event) => {
+                        news.push(event.clone());
+                        self.events.push((now_us, event));
+                    }
+                    JobAct::Over { outcome, cause } => self.over.push((now_us, outcome, cause)),
+                    JobAct::StreamsEnd(_) | JobAct::NewGroup(..) | JobAct::OutputLost(_) => {}
+                }
+            }
+        }
+    }
+}
+
+/// A host's name.
+pub fn host_name(index: u32) -> String {
+    format!("h{index}")
+}
+
+fn setup(scenario: &Scenario) -> JobSetup {
+    let mut hosts = HostList::new();
+    let mut placed = Vec::new();
+    for i in 0..scenario.hosts {
+        let spec = HostSpec {
+            name: host_name(i),
+            address: None,
+            slots: scenario.ranks_per_host,
+            max_slots: None,
+            port: None,
+            origin: Origin::Default,
+        };
+        hosts.add(spec).expect("a short list of different names is a host list");
+        if i % scenario.idle_every != scenario.idle_every - 1 || scenario.hosts == 1 {
+            placed.extend((0..scenario.ranks_per_host).map(|r| Placed { host: HostIndex(i), local_rank: r, app: 0 }));
+        }
+    }
+    JobSetup {
+        stamp: STAMP,
+        hosts,
+        spec: spec(placed.len() as u32),
+        placed,
+        pmi_required: true,
+        grace_ms: scenario.grace_ms,
+    }
+}
+
+fn spec(size: u32) -> Spec {
+    Spec {
+        group: Group(0),
+        size,
+        first_proc: ProcId(0),
+        members: HostSet::new(),
+        apps: vec![App { argv: vec!["program".to_owned()], wdir: None, env: Vec::new() }],
+        bootstrap: Bootstrap::Pmi,
+        kvsname: "kvs_0".to_owned(),
+        mapping: None,
+        universe_size: -1,
+        preput: Vec::new(),
+        stdin: StdinTo::Nobody,
+        umask: None,
+        rlimits: Vec::new(),
+        window_bytes: 0,
+        job: "sim".to_owned(),
+    }
+}

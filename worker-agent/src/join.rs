@@ -1,0 +1,118 @@
+//! `--join`: an agent that nobody can dial dials its launcher, and is served as if it had been dialled.
+
+use std::time::Duration;
+
+use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
+use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
+use muster_protocol::{Epoch, Generation, HostIndex};
+use muster_transport::dial::Dialer;
+use muster_transport::gate::Guest;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
+
+/// Time for one attempt.
+const LIMIT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+/// First pause after an attempt that failed; it doubles up to the last.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// Longest pause: a launcher that comes up is joined within this time.
+const PAUSE_LAST: Duration = Duration::from_secs(2);
+/// Wishes that wait: one for each connection of an edge.
+const WISHES_MAX: usize = 8;
+
+/// Which launcher is joined, and as whom.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The launcher's host.
+    pub host: String,
+    /// The port it listens on.
+    pub port: u16,
+    /// This host's name in the launcher's list.
+    pub name: String,
+    /// The job.
+    pub job: String,
+    /// This process.
+    pub incarnation: u64,
+}
+
+/// Brings guests by dialling for them.
+pub struct JoinDoor {
+    target: Target,
+    guests: mpsc::Receiver<Guest>,
+    wishes: mpsc::Sender<Lane>,
+}
+
+impl JoinDoor {
+    /// Starts to dial for a launcher.
+    pub fn start(dialer: Dialer, target: Target) -> Self {
+        let (wishes, wished) = mpsc::channel(WISHES_MAX);
+        let (found, guests) = mpsc::channel(1);
+        let door = Self { target: target.clone(), guests, wishes };
+        door.wish(Lane::Control);
+        tokio::spawn(dial_as_wished(dialer, target, wished, found));
+        door
+    }
+
+    /// Where it dials, for people.
+    pub fn describe(&self) -> String {
+        format!("joins {}:{} as {}", self.target.host, self.target.port, self.target.name)
+    }
+
+    /// Asks for a connection to the launcher: the bulk one of a job that runs, or the first one of the next job.
+    pub fn wish(&self, lane: Lane) {
+        // A full queue holds this wish already.
+        let _ = self.wishes.try_send(lane);
+    }
+
+    /// The next guest; never when dialling has ended.
+    pub async fn next(&mut self) -> Guest {
+        match self.guests.recv().await {
+            Some(guest) => guest,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn dial_as_wished(dialer: Dialer, target: Target, mut wished: mpsc::Receiver<Lane>, found: mpsc::Sender<Guest>) {
+    while let Some(lane) = wished.recv().await {
+        let mut pause = PAUSE_FIRST;
+        loop {
+            match attempt(&dialer, &target, lane).await {
+                Ok(guest) => {
+                    if found.send(guest).await.is_err() {
+                        return;
+                    }
+                    break;
+                }
+                Err(why) => tracing::debug!(why, "the launcher is not joined yet"),
+            }
+            if lane == Lane::Bulk && pause >= PAUSE_LAST {
+                // Its job has ended meanwhile; one that goes on asks again.
+                break;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_LAST);
+        }
+    }
+}
+
+async fn attempt(dialer: &Dialer, target: &Target, lane: Lane) -> Result<Guest, String> {
+    let hello = Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        release: RELEASE.to_owned(),
+        role: Role::Joiner,
+        lane,
+        job: target.job.clone(),
+        epoch: Epoch(0),
+        from: target.name.clone(),
+        incarnation: target.incarnation,
+        you: HostIndex(0),
+        your_name: target.name.clone(),
+        generation: Generation(0),
+    };
+    let dialed = dialer.dial(&target.host, target.port, &hello, LIMIT).await.map_err(|e| e.to_string())?;
+    match timeout(LIMIT, dialed.turn()).await {
+        Ok(turned) => turned.map_err(|e| e.to_string()),
+        Err(_) => Err("the launcher has welcomed us and then said nothing".to_owned()),
+    }
+}

@@ -250,3 +250,7 @@ impl Job {
         host == EVERY_HOST || (host.0 as usize) < self.table.hosts.len()
     }
 }
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -450,3 +450,7 @@ impl TreeNode {
         self.fences.missing(group)
     }
 }
+
+#[cfg(test)]
+#[path = "node_tests.rs"]
+mod tests;

@@ -18,7 +18,7 @@ pub enum Stdin {
     Null,
     /// These bytes, then end of file.
     Bytes(Vec<u8>),
-    /// What [`crate::Proc::write_stdin`] is given, until [`Proc::close_stdin`].
+    /// What [`crate::Proc::write_stdin`] is given, until [`crate::Proc::close_stdin`].
     Piped,
     /// The test's own standard input.
     Inherit,
@@ -120,6 +120,11 @@ impl Cmd {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// Program and arguments, for a command that shall start it.
+    pub fn words(&self) -> Vec<OsString> {
+        std::iter::once(&self.program).chain(&self.args).cloned().collect()
     }
 
     pub(crate) fn timeout_value(&self) -> Duration {

@@ -121,10 +121,19 @@ fn agents_that_cannot_be_reached() {
     let dial = |host: &str, key: &str, more: &[&str]| {
         run(&here, &[&["-H", host, "--port", &port, "--key-file", key, SOON], more, &["true"]].concat())
     };
-    assert_snapshot!(dial(&nobody, key, &[]), @"240: muster: 1 host could not be connected: A1: connection refused by A1:PORT; is the agent running there, and on this port?");
-    assert_snapshot!(dial(&address, other_key.to_str().expect("text"), &[]), @"77: muster: 1 host could not be connected: A0: connected, but its agent has another job key; do both sides read the same key file?");
-    assert_snapshot!(dial(&address, key, &["--job", "b"]), @r#"77: muster: 1 host could not be connected: A0: connected, but its agent serves job "a" (this is job "b"); is an old pod still terminating?"#);
-    assert_snapshot!(dial(&format!("{address},{nobody}"), key, &["--job", "a"]), @"240: muster: 1 host could not be connected: A1: connection refused by A1:PORT; is the agent running there, and on this port?");
+    let both = format!("{address},{nobody}");
+    let other_key = other_key.to_str().expect("text");
+    let cases: [(&str, &str, &[&str]); 4] =
+        [(&nobody, key, &[]), (&address, other_key, &[]), (&address, key, &["--job", "b"]), (&both, key, &["--job", "a"])];
+    // All at once: each waits for as long as it may.
+    let [refused, wrong_key, wrong_job, one_of_two] = std::thread::scope(|scope| {
+        let dial = &dial;
+        cases.map(|(host, key, more)| scope.spawn(move || dial(host, key, more))).map(|case| case.join().expect("a case"))
+    });
+    assert_snapshot!(refused, @"240: muster: 1 host could not be connected: A1: connection refused by A1:PORT; is the agent running there, and on this port?");
+    assert_snapshot!(wrong_key, @"77: muster: 1 host could not be connected: A0: connected, but its agent has another job key; do both sides read the same key file?");
+    assert_snapshot!(wrong_job, @r#"77: muster: 1 host could not be connected: A0: connected, but its agent serves job "a" (this is job "b"); is an old pod still terminating?"#);
+    assert_snapshot!(one_of_two, @"240: muster: 1 host could not be connected: A1: connection refused by A1:PORT; is the agent running there, and on this port?");
     // Its agent has not suffered.
     assert_snapshot!(dial(&address, key, &["--job", "a"]), @"0:");
     assert!(agent.try_wait().expect("status").is_none());
@@ -328,5 +337,5 @@ fn a_host_without_an_address_is_named() {
     let cmd = cluster.muster("none").expect("built").args([SOON, "true"]);
     let output = cluster.launcher().run(cmd).expect("it ends");
     let last = output.stderr_text().lines().last().map(str::to_owned).unwrap_or_default();
-    assert_snapshot!(format!("{:?}: {last}", output.status.code()), @"");
+    assert_snapshot!(format!("{:?}: {last}", output.status.code()), @r#"Some(240): muster: 1 host could not be connected: none: no address for "none": it is not in /etc/hosts, and /etc/resolv.conf names no DNS server (io error: no nameservers found in config)"#);
 }

@@ -10,7 +10,9 @@ use bytes::{BufMut, Bytes, BytesMut};
 use thiserror::Error;
 
 use crate::ids::{Epoch, Generation, Group, HostIndex, ProcId, Stream};
-use crate::limits::{BULK_PAYLOAD_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FENCE_CHUNK_BYTES_MAX, HELLO_PAYLOAD_BYTES_MAX};
+use crate::limits::{
+    BULK_PAYLOAD_BYTES_MAX, CONTROL_PAYLOAD_BYTES_MAX, FENCE_CHUNK_BYTES_MAX, HELLO_PAYLOAD_BYTES_MAX,
+};
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 40;

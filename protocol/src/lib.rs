@@ -13,7 +13,6 @@ pub mod ids;
 pub mod limits;
 pub mod message;
 
-
 pub use frame::{Class, Frame, Header, Kind};
 pub use hostset::HostSet;
 pub use ids::{Epoch, Generation, Group, HostIndex, ProcId, Rank, Stream};

@@ -47,7 +47,7 @@ prepare() {
 
 # The lines of TAP that name tests: "ok N - ./spawn/namepub 2 …".
 verdicts() {
-    sed -nE 's/^ok [0-9]+ - ([^#]*[^# ]).*/pass \1/p; s/^not ok [0-9]+ - ([^#]*[^# ]).*/fail \1/p' "$1"
+    sed -nE 's/^ok [0-9]* ?- ([^#]*[^# ]).*/pass \1/p; s/^not ok [0-9]* ?- ([^#]*[^# ]).*/fail \1/p' "$1"
 }
 
 run() { # WHO

@@ -169,12 +169,17 @@ impl fmt::Display for Cause {
                 describe(end, f)
             }
             Self::LeftEarly { place, code } => {
-                write!(f, "{place} exited with status {code} without finalising MPI; the other ranks would have waited for it")
+                write!(
+                    f,
+                    "{place} exited with status {code} without finalising MPI; the other ranks would have waited for it"
+                )
             }
             Self::NeverCame { place, code } => {
                 write!(f, "{place} exited with status {code} before initialising MPI, while other ranks wait for it")
             }
-            Self::Aborted { place, code, message } if message.is_empty() => write!(f, "{place} aborted the job with code {code}"),
+            Self::Aborted { place, code, message } if message.is_empty() => {
+                write!(f, "{place} aborted the job with code {code}")
+            }
             Self::Aborted { place, code, message } => write!(f, "{place} aborted the job with code {code}: {message}"),
             Self::Protocol { place, message } => write!(f, "{place} broke the PMI protocol: {message}"),
             Self::Singletons { ranks } => write!(
@@ -194,7 +199,9 @@ impl fmt::Display for Cause {
                 Ok(())
             }
             Self::HostLost { host, why } => write!(f, "host {host} was lost: {why}"),
-            Self::Timeout { limit_ms } => write!(f, "the job did not end within its time limit of {}", seconds(*limit_ms)),
+            Self::Timeout { limit_ms } => {
+                write!(f, "the job did not end within its time limit of {}", seconds(*limit_ms))
+            }
             Self::Signal { signal } => write!(f, "ended by {}", signal_name(*signal)),
             Self::Internal { why } => write!(f, "internal fault: {why}"),
         }

@@ -151,7 +151,9 @@ impl Job {
             self.finish_query();
         }
         if self.stage == Stage::Ending {
-            let at = *self.close_at_ms.get_or_insert(now_ms.saturating_add(self.setup.grace_ms).saturating_add(LAST_EXITS_MS));
+            let at = *self
+                .close_at_ms
+                .get_or_insert(now_ms.saturating_add(self.setup.grace_ms).saturating_add(LAST_EXITS_MS));
             if at <= now_ms {
                 self.close();
                 self.settle();

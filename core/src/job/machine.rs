@@ -3,8 +3,8 @@
 use muster_protocol::event::Event;
 use muster_protocol::frame::{EVERY_HOST, FLAG_MORE, Frame, Kind};
 use muster_protocol::message::{
-    Abort, BadPayload, Call, Ended, Exits, Initialised, Joined, Lost, Message, Missing, ProcShare, Report, Share, Spec, Stamp,
-    Started, StreamEnd,
+    Abort, BadPayload, Call, Ended, Exits, Initialised, Joined, Lost, Message, Missing, ProcShare, Report, Share, Spec,
+    Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Group, HostIndex};
 
@@ -250,7 +250,3 @@ impl Job {
         host == EVERY_HOST || (host.0 as usize) < self.table.hosts.len()
     }
 }
-
-#[cfg(test)]
-#[path = "machine_tests.rs"]
-mod tests;

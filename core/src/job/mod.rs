@@ -8,16 +8,18 @@
 //! [`Job`] is told of frames, signals and deadlines and answers with [`JobAct`]s. Whatever ends a job first is its cause;
 //! what happens while the other ranks are being ended never replaces it.
 
-pub mod cause;
-pub mod lease;
-pub mod machine;
-pub mod spawn;
 mod calls;
+pub mod cause;
 mod ending;
 mod ends;
 mod joining;
+pub mod lease;
+pub mod machine;
 mod query;
+pub mod spawn;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use cause::Cause;
 pub use machine::{Job, JobAct, JobSetup};

@@ -62,9 +62,12 @@ impl Job {
     /// Who waits for whom. A host reports a fence only when one of its ranks is in it, so the ranks that are not follow from
     /// the table.
     fn fence_waiting(&self, group: Group, question: &Question) -> Option<Event> {
-        let fences = || question.reports.iter().flat_map(|(_, r)| &r.fences).filter(|f| f.group == group && !f.arrived.is_empty());
+        let fences = || {
+            question.reports.iter().flat_map(|(_, r)| &r.fences).filter(|f| f.group == group && !f.arrived.is_empty())
+        };
         let seq = fences().map(|f| f.seq).max()?;
-        let arrived: BTreeSet<Rank> = fences().filter(|f| f.seq == seq).flat_map(|f| f.arrived.iter().copied()).collect();
+        let arrived: BTreeSet<Rank> =
+            fences().filter(|f| f.seq == seq).flat_map(|f| f.arrived.iter().copied()).collect();
         let silent = |host: HostIndex| question.waiting.contains(host);
         let absent = self.table.procs.iter().filter(|p| {
             p.group == group && p.ended.is_none() && !p.lost && !silent(p.host) && !arrived.contains(&p.rank)

@@ -1,7 +1,7 @@
 //! `MPI_Comm_spawn`: more ranks on the job's hosts.
 
 use muster_protocol::limits::RANKS_PER_HOST_MAX;
-use muster_protocol::message::{App, EnvVar, KeyValue, Spec, SpawnApp};
+use muster_protocol::message::{App, EnvVar, KeyValue, SpawnApp, Spec};
 use muster_protocol::{Group, HostIndex, ProcId};
 
 use crate::hosts::HostList;
@@ -16,6 +16,9 @@ fn info<'a>(app: &'a SpawnApp, keys: &[&str]) -> Option<&'a str> {
 
 /// Places the ranks of a spawn request. Free slots are used first; hosts named in the request's info are used whatever they run.
 pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -> Result<Vec<Placed>, String> {
+    if apps.is_empty() {
+        return Err("the spawn request names no program".to_owned());
+    }
     let mut used = used.to_vec();
     let mut local = vec![0; hosts.len()];
     let mut placed = Vec::new();
@@ -28,7 +31,9 @@ pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -
             let at = host.0 as usize;
             if used[at] >= RANKS_PER_HOST_MAX {
                 let name = hosts.get(host).map_or("a host", |h| &h.name);
-                return Err(format!("{name} would run more than {RANKS_PER_HOST_MAX} ranks; spawn fewer or on more hosts"));
+                return Err(format!(
+                    "{name} would run more than {RANKS_PER_HOST_MAX} ranks; spawn fewer or on more hosts"
+                ));
             }
             placed.push(Placed { host, local_rank: local[at], app: position as u32 });
             local[at] += 1;
@@ -70,7 +75,13 @@ fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<HostIndex>,
 }
 
 /// The spec of a spawned group: what the first group has, with the request's programs and key-values.
-pub(super) fn spec_of(first: &Spec, group: Group, first_proc: ProcId, apps: &[SpawnApp], preput: Vec<KeyValue>) -> Spec {
+pub(super) fn spec_of(
+    first: &Spec,
+    group: Group,
+    first_proc: ProcId,
+    apps: &[SpawnApp],
+    preput: Vec<KeyValue>,
+) -> Spec {
     let parent = first.apps.first();
     let app = |spawned: &SpawnApp| App {
         argv: with_path(spawned),

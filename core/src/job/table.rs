@@ -89,9 +89,7 @@ impl Table {
 
     /// Whether the ranks of a group use PMI and some rank of it initialised.
     pub(super) fn pmi_in_use(&self, group: Group) -> bool {
-        self.groups
-            .get(group.0 as usize)
-            .is_some_and(|g| g.initialised && g.spec.bootstrap == Bootstrap::Pmi)
+        self.groups.get(group.0 as usize).is_some_and(|g| g.initialised && g.spec.bootstrap == Bootstrap::Pmi)
     }
 
     /// Whether nobody of a finished job ever used PMI.

@@ -113,9 +113,13 @@ impl Branch {
         self.hosts.iter().find(|h| h.index == host).expect("the host is in this branch")
     }
 
-    /// The head has answered: the hosts it is to connect below itself.
+    /// The head has answered: the hosts it is to connect below itself. Those that were tried and have not answered come last,
+    /// so that the head does not wait for them as well before it tries others.
     pub fn into_rest(self, head: HostIndex) -> Vec<HostEntry> {
-        self.hosts.into_iter().filter(|h| h.index != head).collect()
+        let rest = self.hosts.into_iter().filter(|h| h.index != head);
+        let (tried, mut others): (Vec<_>, Vec<_>) = rest.partition(|h| self.tried.contains_key(&h.index));
+        others.extend(tried);
+        others
     }
 }
 
@@ -133,7 +137,9 @@ mod tests {
 
     #[test]
     fn hosts_are_split_evenly_and_in_order() {
-        for (hosts, radix, sizes) in [(9, 2, vec![5, 4]), (33, 32, [vec![2], vec![1; 31]].concat()), (3, 32, vec![1; 3])] {
+        for (hosts, radix, sizes) in
+            [(9, 2, vec![5, 4]), (33, 32, [vec![2], vec![1; 31]].concat()), (3, 32, vec![1; 3])]
+        {
             let branches = Branch::split(entries(hosts), radix);
             assert_eq!(branches.iter().map(|b| b.hosts.len()).collect::<Vec<_>>(), sizes);
             let all: Vec<u32> = branches.iter().flat_map(|b| indices(&b.hosts)).collect();
@@ -176,5 +182,9 @@ mod tests {
     fn the_head_gets_everyone_else() {
         let branch = Branch::new(entries(4));
         assert_eq!(indices(&branch.into_rest(HostIndex(2))), [0, 1, 3]);
+        let mut branch = Branch::new(entries(4));
+        branch.due(0);
+        branch.due(STAGGER_MS);
+        assert_eq!(indices(&branch.into_rest(HostIndex(1))), [2, 3, 0]);
     }
 }

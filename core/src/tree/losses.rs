@@ -41,9 +41,15 @@ impl TreeNode {
         if self.routes.get(&host).is_some_and(|now| *now != edge) {
             return true;
         }
-        match self.children.iter().find(|(other, c)| **other != edge && c.subtree.contains(host)) {
-            Some((other, _)) => {
-                self.routes.insert(host, *other);
+        let claim = self
+            .children
+            .iter()
+            .find(|(other, c)| **other != edge && c.subtree.contains(host))
+            .map(|(other, _)| *other);
+        match claim {
+            Some(other) => {
+                self.routes.insert(host, other);
+                self.moved(host, edge, other);
                 true
             }
             None => {
@@ -105,6 +111,12 @@ impl TreeNode {
             }
         }
         self.refresh_fences();
+        for entry in child.handed.extract_if(.., |h| self.routes.contains_key(&h.index)) {
+            let edge = self.routes[&entry.index];
+            if let Some(other) = self.children.get_mut(&edge).filter(|c| c.entry.index != entry.index) {
+                other.handed.push(entry);
+            }
+        }
         self.take_in(child.handed, now_ms);
     }
 

@@ -8,9 +8,9 @@
 
 pub mod branch;
 pub mod chunks;
-pub mod node;
 mod fences;
 mod losses;
+pub mod node;
 
 pub use chunks::{ChunkError, Chunks};
 pub use node::{Act, EdgeId, TreeNode};

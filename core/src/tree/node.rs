@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
 use muster_protocol::limits::{HOSTS_MAX, SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
-use muster_protocol::message::{Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp};
+use muster_protocol::message::{
+    Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp,
+};
 use muster_protocol::{Group, HostIndex, HostSet};
 
 use super::branch::Branch;
@@ -118,7 +120,8 @@ impl TreeNode {
     }
 
     pub(super) fn take_in(&mut self, hosts: Vec<HostEntry>, now_ms: u64) {
-        let known = |h: &HostEntry| self.routes.contains_key(&h.index) || self.branches.iter().any(|b| b.contains(h.index));
+        let known =
+            |h: &HostEntry| self.routes.contains_key(&h.index) || self.branches.iter().any(|b| b.contains(h.index));
         let wanted = |h: &HostEntry| h.index.0 < HOSTS_MAX && Some(h.index) != self.me && !known(h);
         let fresh: Vec<HostEntry> = hosts.into_iter().filter(wanted).collect();
         self.branches.extend(Branch::split(fresh, self.radix));
@@ -180,8 +183,14 @@ impl TreeNode {
             self.acts.push(Act::ToChild(edge, self.stamp.frame(host, &order)));
         }
         let subtree: HostSet = [host].into_iter().collect();
-        let child =
-            Child { entry, subtree: HostSet::new(), handed, chunks: Chunks::default(), heard_ms: now_ms, probe: Probe::Idle };
+        let child = Child {
+            entry,
+            subtree: HostSet::new(),
+            handed,
+            chunks: Chunks::default(),
+            heard_ms: now_ms,
+            probe: Probe::Idle,
+        };
         self.children.insert(edge, child);
         for frame in self.fences.specs() {
             self.acts.push(Act::ToChild(edge, frame));
@@ -234,7 +243,7 @@ impl TreeNode {
 
     /// A host has changed its place below this node: its address goes to the new child's, so that it is found again when that
     /// child dies. The old one still claims the host until it notices.
-    fn moved(&mut self, host: HostIndex, from: EdgeId, to: EdgeId) {
+    pub(super) fn moved(&mut self, host: HostIndex, from: EdgeId, to: EdgeId) {
         let Some(old) = self.children.get_mut(&from) else { return };
         let entry = old.handed.iter().position(|h| h.index == host).map(|at| old.handed.swap_remove(at));
         if let (Some(entry), Some(new)) = (entry, self.children.get_mut(&to))

@@ -118,7 +118,7 @@ fn the_first_host_to_answer_heads_its_branch_and_is_handed_the_others() {
     assert_eq!(dials(&node.take_acts()), [1, 6], "the first ones are slow, the next ones are tried beside them");
     node.dialled(HostIndex(1), EdgeId(10), 310);
     let acts = node.take_acts();
-    assert_eq!(handed(&acts, 10), [0, 2, 3, 4]);
+    assert_eq!(handed(&acts, 10), [2, 3, 4, 0]);
     assert_eq!(joined(&acts), [set(&[1])]);
     // The slow one answers at last, but it is the head's business now.
     node.dialled(HostIndex(0), EdgeId(11), 320);
@@ -139,7 +139,8 @@ fn hosts_that_join_together_are_told_in_one_frame_and_losses_keep_their_place() 
     node.dialled(HostIndex(3), EdgeId(3), 2);
     node.child_closed(EdgeId(3), "gone".into(), 2);
     let acts = node.take_acts();
-    let kinds: Vec<Kind> = acts.iter().filter_map(|a| if let Act::Up(f) = a { Some(f.header.kind) } else { None }).collect();
+    let kinds: Vec<Kind> =
+        acts.iter().filter_map(|a| if let Act::Up(f) = a { Some(f.header.kind) } else { None }).collect();
     assert_eq!(kinds, [Kind::Joined, Kind::Lost]);
 }
 
@@ -161,7 +162,8 @@ fn frames_go_where_their_header_says() {
     node.from_parent(to(HostIndex(7)), 3);
     node.from_parent(to(HostIndex(77)), 3);
     let acts = node.take_acts();
-    let to_children: Vec<u64> = acts.iter().filter_map(|a| if let Act::ToChild(e, _) = a { Some(e.0) } else { None }).collect();
+    let to_children: Vec<u64> =
+        acts.iter().filter_map(|a| if let Act::ToChild(e, _) = a { Some(e.0) } else { None }).collect();
     assert_eq!(to_children, [10, 20], "each of the known hosts by its edge, nothing for the unknown one: {acts:?}");
     node.from_parent(to(EVERY_HOST), 3);
     let acts = node.take_acts();
@@ -174,7 +176,8 @@ fn an_agent_hears_what_is_for_it_and_what_is_for_everyone() {
     agent.from_parent(STAMP.frame(HostIndex(4), &Resync {}), 1);
     agent.from_parent(beat(1), 1);
     let acts = agent.take_acts();
-    let kinds: Vec<Kind> = acts.iter().filter_map(|a| if let Act::Local(f) = a { Some(f.header.kind) } else { None }).collect();
+    let kinds: Vec<Kind> =
+        acts.iter().filter_map(|a| if let Act::Local(f) = a { Some(f.header.kind) } else { None }).collect();
     assert_eq!(kinds, [Kind::Resync, Kind::Heartbeat]);
     assert_eq!(ups::<Alive>(&acts).len(), 1, "a heartbeat is answered");
 }
@@ -202,7 +205,7 @@ fn a_refusal_because_of_another_parent_blocks_nobody() {
     node.dial_failed(HostIndex(0), Obstacle::Waiting, "it has a parent".into(), 1);
     assert_eq!(dials(&node.take_acts()), [1]);
     node.dialled(HostIndex(1), EdgeId(1), 2);
-    assert_eq!(handed(&node.take_acts(), 1), [0, 2]);
+    assert_eq!(handed(&node.take_acts(), 1), [2, 0]);
 }
 
 #[test]
@@ -334,7 +337,7 @@ fn a_node_that_was_cut_off_dials_nobody_and_does_not_call_a_child_that_left_lost
     let first = dials(&agent.take_acts());
     agent.tick(5_600);
     let all = [first, dials(&agent.take_acts())].concat();
-    assert!(all.contains(&1) && all.contains(&2) && all.contains(&3), "{all:?}");
+    assert!(all.contains(&1) && all.contains(&2), "{all:?}");
 }
 
 #[test]
@@ -350,7 +353,8 @@ fn a_fence_goes_up_merged_and_comes_down_once() {
     assert_eq!(agent.fence_missing(Group(0)), Some((0, set(&[2]))));
     assert!(agent.take_acts().is_empty());
     fence_up(&mut agent, 2, 0, &[2], b"c", 4);
-    let ups: Vec<Frame> = agent.take_acts().into_iter().filter_map(|a| if let Act::Up(f) = a { Some(f) } else { None }).collect();
+    let ups: Vec<Frame> =
+        agent.take_acts().into_iter().filter_map(|a| if let Act::Up(f) = a { Some(f) } else { None }).collect();
     let [up] = ups.as_slice() else { panic!("{ups:?}") };
     let (hosts, blob) = chunks::open_up(Group(0), 0, up.payload.clone()).unwrap();
     assert_eq!((hosts, blob.len()), (set(&[0, 1, 2]), 3));
@@ -370,7 +374,8 @@ fn the_root_completes_a_fence_and_says_it_again_to_who_missed_it_but_to_the_job_
     fence_up(&mut node, 10, 0, &[0, 1], b"xy", 4);
     assert!(node.take_acts().is_empty());
     fence_up(&mut node, 20, 0, &[5], b"z", 4);
-    let told_job = |acts: &[Act]| acts.iter().filter(|a| matches!(a, Act::Up(f) if f.header.kind == Kind::FenceDown)).count();
+    let told_job =
+        |acts: &[Act]| acts.iter().filter(|a| matches!(a, Act::Up(f) if f.header.kind == Kind::FenceDown)).count();
     let acts = node.take_acts();
     assert_eq!((told_job(&acts), sent(&acts, 10), sent(&acts, 20)), (1, vec![Kind::FenceDown], vec![Kind::FenceDown]));
     fence_up(&mut node, 20, 0, &[5], b"z", 9);
@@ -418,7 +423,10 @@ fn a_child_that_breaks_the_rules_is_dropped() {
     node.take_acts();
     fence_up(&mut node, 10, 4, &[0], b"x", 4);
     let acts = node.take_acts();
-    assert!(matches!(acts.first(), Some(Act::Offence(EdgeId(10), why)) if why.contains("fence 4 does not fit")), "{acts:?}");
+    assert!(
+        matches!(acts.first(), Some(Act::Offence(EdgeId(10), why)) if why.contains("fence 4 does not fit")),
+        "{acts:?}"
+    );
     assert!(acts.contains(&Act::Close(EdgeId(10))));
     assert_eq!(lost(&acts), [0]);
 }

@@ -27,6 +27,8 @@ struct Reader {
 pub(super) struct Input {
     stamp: Stamp,
     to: StdinTo,
+    /// Ranks that will read; nothing is forgotten before all of them have come.
+    expected: usize,
     readers: BTreeMap<ProcId, Reader>,
     chunks: VecDeque<Bytes>,
     start: u64,
@@ -35,8 +37,10 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn new(stamp: Stamp, to: StdinTo) -> Self {
-        Self { stamp, to, readers: BTreeMap::new(), chunks: VecDeque::new(), start: 0, end: 0, at_end: false }
+    /// Input of a job whose first group has this many ranks.
+    pub(super) fn new(stamp: Stamp, to: StdinTo, ranks: u32) -> Self {
+        let expected = if matches!(to, StdinTo::All) { ranks as usize } else { 1 };
+        Self { stamp, to, expected, readers: BTreeMap::new(), chunks: VecDeque::new(), start: 0, end: 0, at_end: false }
     }
 
     /// A rank says how far it is; the first time it says that it is there. A rank behind a new way gets everything again
@@ -51,6 +55,9 @@ impl Input {
     }
 
     fn forget(&mut self) {
+        if self.readers.len() < self.expected {
+            return;
+        }
         let done = self.readers.values().map(|r| r.acked).min().unwrap_or(0);
         while let Some(front) = self.chunks.front() {
             let after = self.start + front.len() as u64;
@@ -132,7 +139,7 @@ mod tests {
 
     #[test]
     fn nothing_is_read_before_a_reader_is_there_and_all_readers_get_everything() {
-        let mut input = Input::new(STAMP, StdinTo::All);
+        let mut input = Input::new(STAMP, StdinTo::All, 2);
         assert!(!input.wants_more());
         input.acked(ProcId(0), HostIndex(0), 0);
         input.acked(ProcId(1), HostIndex(1), 0);
@@ -151,8 +158,21 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_that_comes_late_gets_everything() {
+        let mut input = Input::new(STAMP, StdinTo::All, 2);
+        input.acked(ProcId(0), HostIndex(0), 0);
+        input.read(Bytes::from_static(b"hello"));
+        input.read(Bytes::new());
+        assert_eq!(input.frames().len(), 2);
+        input.acked(ProcId(0), HostIndex(0), 5);
+        input.acked(ProcId(1), HostIndex(1), 0);
+        let late: Vec<_> = input.frames().iter().map(|f| (f.header.host.0, f.header.flags, f.payload.clone())).collect();
+        assert_eq!(late, [(1, 0, Bytes::from_static(b"hello")), (1, FLAG_END, Bytes::new())]);
+    }
+
+    #[test]
     fn a_reader_that_does_not_read_stops_the_reading() {
-        let mut input = Input::new(STAMP, StdinTo::One(ProcId(0)));
+        let mut input = Input::new(STAMP, StdinTo::One(ProcId(0)), 2);
         input.acked(ProcId(0), HostIndex(0), 0);
         input.acked(ProcId(7), HostIndex(0), 0);
         assert_eq!(input.readers.len(), 1);

@@ -27,6 +27,8 @@ pub struct Style {
     pub dir: Option<PathBuf>,
     /// Who reads standard input.
     pub stdin: StdinTo,
+    /// Ranks of the first group.
+    pub ranks: u32,
 }
 
 /// What the control plane tells this thread.
@@ -82,7 +84,7 @@ impl Output {
                 Err(error) => return drop(channels.reports.send(OutputReport::Failed(error.to_string()))),
             };
             let local = tokio::task::LocalSet::new();
-            local.block_on(&runtime, plane::run(stamp, style.stdin, channels));
+            local.block_on(&runtime, plane::run(stamp, style.stdin, style.ranks, channels));
         })?;
         Ok(Self { orders })
     }

@@ -51,13 +51,13 @@ pub(super) struct Channels {
 }
 
 /// Runs until the control plane is gone.
-pub(super) async fn run(stamp: Stamp, stdin: StdinTo, channels: Channels) {
+pub(super) async fn run(stamp: Stamp, stdin: StdinTo, ranks: u32, channels: Channels) {
     let Channels { mut orders, writer, mut done, reports } = channels;
     let shared = Rc::new(Shared {
         stamp,
         writer,
         streams: RefCell::default(),
-        input: RefCell::new(Input::new(stamp, stdin)),
+        input: RefCell::new(Input::new(stamp, stdin, ranks)),
         input_changed: Notify::new(),
         children: RefCell::default(),
         routes: RefCell::default(),

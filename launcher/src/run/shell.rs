@@ -113,6 +113,7 @@ impl Shell {
             label: options.spec.output.label,
             dir: options.spec.output.dir.as_ref().map(Into::into),
             stdin: prepared.setup.spec.stdin,
+            ranks: prepared.setup.spec.size,
         };
         let mut node = TreeNode::new(None, stamp);
         let connect_timeout_ms = options.spec.connect_timeout_ms;
@@ -247,8 +248,19 @@ impl Shell {
     fn output_report(&mut self, report: OutputReport) {
         match report {
             OutputReport::Finished => self.output_finished = true,
-            OutputReport::ReaderGone => self.job.fail(Cause::Signal { signal: SIGPIPE }),
-            OutputReport::Failed(why) => self.job.fail(Cause::Internal { why: format!("output cannot be written: {why}") }),
+            OutputReport::ReaderGone => self.output_failed(Cause::Signal { signal: SIGPIPE }),
+            OutputReport::Failed(why) => {
+                self.output_failed(Cause::Internal { why: format!("output cannot be written: {why}") });
+            }
+        }
+    }
+
+    /// A job whose output is lost has not succeeded, even if its ranks were done before that was known.
+    fn output_failed(&mut self, cause: Cause) {
+        match &mut self.over {
+            Some(over) if over.1.is_none() => *over = (cause.outcome(), Some(cause)),
+            Some(_) => {}
+            None => self.job.fail(cause),
         }
     }
 

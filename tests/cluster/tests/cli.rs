@@ -123,12 +123,18 @@ fn agents_that_cannot_be_reached() {
     };
     let both = format!("{address},{nobody}");
     let other_key = other_key.to_str().expect("text");
-    let cases: [(&str, &str, &[&str]); 4] =
-        [(&nobody, key, &[]), (&address, other_key, &[]), (&address, key, &["--job", "b"]), (&both, key, &["--job", "a"])];
+    let cases: [(&str, &str, &[&str]); 4] = [
+        (&nobody, key, &[]),
+        (&address, other_key, &[]),
+        (&address, key, &["--job", "b"]),
+        (&both, key, &["--job", "a"]),
+    ];
     // All at once: each waits for as long as it may.
     let [refused, wrong_key, wrong_job, one_of_two] = std::thread::scope(|scope| {
         let dial = &dial;
-        cases.map(|(host, key, more)| scope.spawn(move || dial(host, key, more))).map(|case| case.join().expect("a case"))
+        cases
+            .map(|(host, key, more)| scope.spawn(move || dial(host, key, more)))
+            .map(|case| case.join().expect("a case"))
     });
     assert_snapshot!(refused, @"240: muster: 1 host could not be connected: A1: connection refused by A1:PORT; is the agent running there, and on this port?");
     assert_snapshot!(wrong_key, @"77: muster: 1 host could not be connected: A0: connected, but its agent has another job key; do both sides read the same key file?");
@@ -338,4 +344,38 @@ fn a_host_without_an_address_is_named() {
     let output = cluster.launcher().run(cmd).expect("it ends");
     let last = output.stderr_text().lines().last().map(str::to_owned).unwrap_or_default();
     assert_snapshot!(format!("{:?}: {last}", output.status.code()), @r#"Some(240): muster: 1 host could not be connected: none: no address for "none": it is not in /etc/hosts, and /etc/resolv.conf names no DNS server (io error: no nameservers found in config)"#);
+}
+
+#[test]
+fn hosts_come_from_a_variable_as_well() {
+    let here = here();
+    let _agents = here.start_agents(2, &[]).expect("agents");
+    let hosts = format!("{},{}:2", here.address(0), here.address(1));
+    let cmd =
+        here.muster(&["run", "-l", "sh", "-c", "echo $MUSTER_HOST"]).expect("built").env("MUSTER_OPT_HOSTS", hosts);
+    let cmd = cmd.env("MUSTER_OPT_PORT", here.port().to_string()).env("MUSTER_OPT_KEY_FILE", here.key_file());
+    assert_eq!(sorted(&stdout(&here, cmd)), ["[0] A0", "[1] A1", "[2] A1"]);
+}
+
+#[test]
+fn what_an_operator_mounts_is_enough() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
+    let ssh = cluster.shared_dir().join("home/.ssh");
+    std::fs::create_dir_all(&ssh).expect("folder");
+    std::fs::copy(cluster.key_file(), ssh.join("id_rsa")).expect("key");
+    let home = ssh.parent().expect("a folder");
+    let program = |name| workspace::program(name).expect("built");
+    let agent = |i| {
+        let agent = cluster.host(i).spawn(Cmd::new(program("muster-agent")).env("HOME", home)).expect("spawn");
+        agent.wait_for("agent is ready", PATIENCE).expect("it finds the key");
+        agent
+    };
+    let _agents = [agent(0), agent(1)];
+    // A copy of /etc, so that the machine's own stays as it is.
+    let script = "cp -a /etc /tmp/etc && mkdir -p /tmp/etc/mpi && mount --bind /tmp/etc /etc && \
+                  printf 'h0 slots=1\\nh1 slots=2\\n' >/etc/mpi/hostfile && exec \"$@\"";
+    let cmd = Cmd::new("unshare").args(["--mount", "sh", "-c", script, "sh"]).arg(program("muster"));
+    let cmd = cmd.args(["run", "-l", "hostname"]).env("HOME", home);
+    let output = cluster.launcher().run(cmd).and_then(Output::ok).expect("it runs");
+    assert_eq!(sorted(&output.stdout_text()), ["[0] h0", "[1] h1", "[2] h1"]);
 }

@@ -265,3 +265,13 @@ fn an_agents_second_signal_kills() {
     assert_eq!(job.finish(PATIENCE).expect("it ends").status.code(), Some(241));
     assert_eq!(cluster.host(0).processes().expect("processes"), []);
 }
+
+#[test]
+fn a_killed_launcher_leaves_nothing_on_its_own_machine() {
+    let job = Job::start(&[], &["sh", "-c", POLITE]);
+    job.proc.kill();
+    // What its agents let live, they end when its lease is over; then they go, and their folder with them.
+    let left = || std::fs::read_dir(job.here.runtime_dir()).expect("folder").count();
+    let alive = || job.pids.iter().filter_map(|pid| process_state(*pid)).count();
+    eventually(|| (alive(), left()), |seen| *seen == (0, 0)).expect("nothing is left");
+}

@@ -50,9 +50,12 @@ fn standard_input_goes_to_whom_it_is_meant_for() {
     let input = bytes(300_001);
     let all = format!("300001 bytes hash {}", hash(&input));
     let none = format!("0 bytes hash {}", hash(b""));
-    for (options, readers) in
-        [(&[][..], &[0][..]), (&["--stdin", "3"], &[3]), (&["--stdin", "all"], &[0, 1, 2, 3]), (&["--stdin", "none"], &[])]
-    {
+    for (options, readers) in [
+        (&[][..], &[0][..]),
+        (&["--stdin", "3"], &[3]),
+        (&["--stdin", "all"], &[0, 1, 2, 3]),
+        (&["--stdin", "none"], &[]),
+    ] {
         let cmd = run.clone().args(options).arg(program("stdin_echo")).stdin(Stdin::Bytes(input.clone()));
         let output = here.run(cmd).and_then(Output::ok).expect("it runs");
         let read = |rank| if readers.contains(&rank) { &all } else { &none };
@@ -67,7 +70,8 @@ fn binary_input_and_output_pass_over_hosts_unchanged() {
     let _agents = cluster.start_agents(&[]).expect("agents");
     let input = bytes(5_000_011);
     let run = |hosts: &str, reader: &str| {
-        let cmd = cluster.muster(hosts).expect("built").args(["--stdin", reader]).arg(program("stdin_echo")).arg("copy");
+        let cmd =
+            cluster.muster(hosts).expect("built").args(["--stdin", reader]).arg(program("stdin_echo")).arg("copy");
         cluster.launcher().run(cmd.stdin(Stdin::Bytes(input.clone()))).and_then(Output::ok).expect("it runs")
     };
     let told = format!("read 5000011 bytes hash {}", hash(&input));
@@ -82,7 +86,8 @@ fn binary_input_and_output_pass_over_hosts_unchanged() {
 #[test]
 fn a_lone_rank_can_be_talked_to() {
     let here = Here::new().expect("a folder");
-    let cmd = here.muster(&["run", "--local", "sh", "-c", "printf 'name? '; read name; echo hello $name"]).expect("built");
+    let cmd =
+        here.muster(&["run", "--local", "sh", "-c", "printf 'name? '; read name; echo hello $name"]).expect("built");
     let mut job = here.spawn(cmd.args::<&str>([]).stdin(Stdin::Piped)).expect("spawn");
     job.wait_for("name? ", PATIENCE).expect("a prompt without a line end");
     job.write_stdin(b"bob\n").expect("it reads");
@@ -116,8 +121,8 @@ fn lines_carry_labels_and_partial_last_lines_are_kept() {
     let plain = run.args(["-n", "2", "sh", "-c", script]);
     let output = here.run(plain).and_then(Output::ok).expect("it runs");
     let text = output.stdout_text();
-    let (lines, last) = text.rsplit_once('\n').expect("lines");
-    assert_eq!((sorted(lines), last), (vec!["", "", "a0", "a1"], "last0last1"));
+    let lines = text.strip_suffix("last0last1").expect("unfinished lines come last, in the order of ranks");
+    assert_eq!(sorted(lines), ["", "", "a0", "a1"]);
     assert_eq!(output.stderr_text(), "e0e1");
 }
 
@@ -199,7 +204,8 @@ fn a_reader_that_takes_its_time_loses_nothing() {
     stdout.read_to_end(&mut rest).expect("the rest");
     assert_eq!((job.wait(PATIENCE).expect("it ends").code(), rest.len()), (Some(0), 2 * EACH));
     for rank in [b'0', b'1'] {
-        let got: Vec<u8> = rest.split_inclusive(|b| *b == b'\n').filter(|line| line[0] == rank).flatten().copied().collect();
+        let got: Vec<u8> =
+            rest.split_inclusive(|b| *b == b'\n').filter(|line| line[0] == rank).flatten().copied().collect();
         assert!(got == written(u32::from(rank - b'0'), EACH));
     }
 }
@@ -212,20 +218,24 @@ fn io_of(pid: i32) -> String {
 #[test]
 fn a_job_whose_reader_stands_still_can_be_ended() {
     let (here, _agents, run) = agents_and_run();
-    let cmd = run.args(["-n", "2", "--grace", "0", "sh", "-c", "echo pid $$ >&2; exec yes"]).raw_stdout();
+    let next = run.clone().args(["-n", "1", "echo", "next"]);
+    let script = "echo $$ >pid.$MUSTER_RANK; exec yes";
+    let cmd = run.args(["-n", "2", "--grace", "0", "sh", "-c", script]).raw_stdout();
     let mut job = here.spawn(cmd).expect("spawn");
     let mut stdout = job.take_stdout().expect("a pipe");
     stdout.read_exact(&mut [0; 1]).expect("it writes");
-    let pids = || {
-        let stderr = job.stderr_so_far();
-        stderr.lines().filter_map(|l| l.strip_prefix("pid ")?.parse::<i32>().ok()).collect::<Vec<_>>()
-    };
-    let pids = eventually(pids, |pids| pids.len() == 2).expect("both ranks run");
+    let pid = |rank| std::fs::read_to_string(here.dir().join(format!("pid.{rank}"))).ok()?.trim().parse::<i32>().ok();
+    let pids = eventually(|| [0, 1].map(pid), |pids| pids.iter().all(Option::is_some)).expect("both ranks run");
     job.signal(Signal::SIGTERM).expect("it lives");
-    let alive = || pids.iter().filter_map(|pid| process_state(*pid)).count();
+    let alive = || pids.iter().flatten().filter_map(|pid| process_state(*pid)).count();
     eventually(alive, |n| *n == 0).expect("ranks end though nobody reads");
-    job.signal(Signal::SIGTERM).expect("it waits for its reader");
-    assert_eq!(job.wait(PATIENCE).expect("it does not insist").code(), Some(143));
+    // Now it waits for its reader only. Whoever asks three times wants to wait for nothing.
+    let ask = || job.signal(Signal::SIGTERM).is_err();
+    eventually(ask, |gone| *gone).expect("it does not insist");
+    assert_eq!(job.wait(PATIENCE).expect("it is over").code(), Some(143));
+    let next =
+        here.run(next).and_then(Output::ok).expect("agents serve the next job, at the latest when the lease ends");
+    assert_eq!(next.stdout_text(), "next\n");
 }
 
 #[test]
@@ -251,7 +261,8 @@ fn output_that_cannot_be_written_is_told() {
     let muster = workspace::program("muster").expect("built");
     let cmd = here.cmd("sh").args(["-c", "exec \"$0\" run --local 2 -n 2 echo x >/dev/full"]).arg(muster);
     let output = here.run(cmd).expect("it ends");
-    let told = "muster: internal fault: output cannot be written: standard output: No space left on device (os error 28)\n";
+    let told =
+        "muster: internal fault: output cannot be written: standard output: No space left on device (os error 28)\n";
     assert_eq!((output.status.code(), output.stderr_text().as_str()), (Some(242), told));
 }
 
@@ -266,16 +277,20 @@ fn closed_streams_of_the_launcher_do_no_harm() {
 #[test]
 fn events_are_written_one_object_a_line() {
     let (here, _agents, run) = agents_and_run();
-    let script = "read go; exit $((MUSTER_RANK == 3 ? 4 : 0))";
-    let cmd = run.args(["--job", "j", "--events", "e.ndjson", "sh", "-c", script]);
-    let output = here.run(cmd).expect("it ends");
+    let script = "while [ ! -e go ]; do sleep 0.01; done; exit $((MUSTER_RANK == 3 ? 4 : 0))";
+    let job = here.spawn(run.args(["--job", "j", "--events", "e.ndjson", "sh", "-c", script])).expect("spawn");
+    let so_far = || std::fs::read_to_string(here.dir().join("e.ndjson")).unwrap_or_default();
+    eventually(so_far, |text| text.contains("group_running")).expect("all ranks run");
+    here.write("go", "").expect("written");
+    let output = job.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(4));
     let text = std::fs::read_to_string(here.dir().join("e.ndjson")).expect("events");
     let events: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     let times: Vec<_> = events.iter().map(|e| e["at_ms"].as_u64().expect("a time")).collect();
     assert!(times.is_sorted(), "{times:?}");
     let count = |name: &str| events.iter().filter(|e| e["event"] == name).count();
-    let place = |name: &str| events.iter().position(|e| e["event"] == name).unwrap_or_else(|| panic!("no {name}: {text}"));
+    let place =
+        |name: &str| events.iter().position(|e| e["event"] == name).unwrap_or_else(|| panic!("no {name}: {text}"));
     let order = ["job_starting", "host_joined", "rank_started", "group_running", "ending", "job_ended"].map(place);
     assert!(order.is_sorted(), "{text}");
     assert_eq!((order[0], order[5]), (0, events.len() - 1));

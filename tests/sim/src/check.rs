@@ -39,7 +39,11 @@ fn endings(world: &World) -> Vec<String> {
 
 /// Hosts that the job has given up.
 pub fn lost(world: &World) -> BTreeSet<HostIndex> {
-    let lost = world.root.events.iter().filter_map(|(_, e)| if let Event::HostLost { host, .. } = e { Some(host) } else { None });
+    let lost = world
+        .root
+        .events
+        .iter()
+        .filter_map(|(_, e)| if let Event::HostLost { host, .. } = e { Some(host) } else { None });
     lost.filter_map(|name| name.strip_prefix('h')?.parse().ok().map(HostIndex)).collect()
 }
 
@@ -56,7 +60,11 @@ fn leftovers(world: &World) -> Vec<String> {
             continue;
         }
         if let Some(job) = &agent.job {
-            wrong.push(format!("host {i} still has its job, with {} living ranks, parent {:?}", job.ranks.alive(), job.parent));
+            wrong.push(format!(
+                "host {i} still has its job, with {} living ranks, parent {:?}",
+                job.ranks.alive(),
+                job.parent
+            ));
         }
     }
     wrong
@@ -77,7 +85,11 @@ fn losses(world: &World) -> Vec<String> {
     let mut wrong: Vec<String> = lost(world)
         .difference(&victims)
         .map(|host| {
-            let event = world.root.events.iter().find(|(_, e)| matches!(e, Event::HostLost { host: h, .. } if *h == format!("h{host}")));
+            let event = world
+                .root
+                .events
+                .iter()
+                .find(|(_, e)| matches!(e, Event::HostLost { host: h, .. } if *h == format!("h{host}")));
             format!("host {host} was given up though nothing happened to it: {event:?}")
         })
         .collect();
@@ -88,13 +100,23 @@ fn losses(world: &World) -> Vec<String> {
         _ => return wrong,
     };
     let over_us = world.root.over.first().map_or(u64::MAX, |(at, ..)| *at);
-    let joined = world.root.events.iter().any(|(t, e)| t < at_us && matches!(e, Event::HostJoined { index, .. } if index == host));
-    let news = world.root.events.iter().find(|(_, e)| matches!(e, Event::HostLost { host: h, .. } if *h == format!("h{host}")));
+    let joined = world
+        .root
+        .events
+        .iter()
+        .any(|(t, e)| t < at_us && matches!(e, Event::HostJoined { index, .. } if index == host));
+    let news = world
+        .root
+        .events
+        .iter()
+        .find(|(_, e)| matches!(e, Event::HostLost { host: h, .. } if *h == format!("h{host}")));
     match news {
         Some((told_us, _)) if told_us - at_us > limit_ms * 1_000 => {
             wrong.push(format!("the loss of host {host} was noticed only after {} ms", (told_us - at_us) / 1_000));
         }
-        None if joined && over_us > at_us + limit_ms * 1_000 => wrong.push(format!("the loss of host {host} went unnoticed")),
+        None if joined && over_us > at_us + limit_ms * 1_000 => {
+            wrong.push(format!("the loss of host {host} went unnoticed"))
+        }
         _ => {}
     }
     wrong
@@ -121,8 +143,12 @@ fn undisturbed(world: &World) -> Vec<String> {
     if !late.is_empty() {
         wrong.push(format!("of {fences} fences, hosts went through: {late:?}"));
     }
-    let told: Vec<u64> =
-        world.root.events.iter().filter_map(|(_, e)| if let Event::FenceDone { seq, .. } = e { Some(*seq) } else { None }).collect();
+    let told: Vec<u64> = world
+        .root
+        .events
+        .iter()
+        .filter_map(|(_, e)| if let Event::FenceDone { seq, .. } = e { Some(*seq) } else { None })
+        .collect();
     // Fences of a group on one host never leave it.
     let alone = world.fences_seen.len() == 1;
     if !alone && told != (0..fences).collect::<Vec<_>>() {

@@ -71,7 +71,9 @@ impl World {
     /// A fault strikes.
     pub(crate) fn strike(&mut self, fault: Fault) {
         let host = match fault {
-            Fault::Crash(v) | Fault::Off(v) | Fault::Isolate(v) | Fault::CutParent(v) | Fault::Freeze(v, _) => self.victim(v),
+            Fault::Crash(v) | Fault::Off(v) | Fault::Isolate(v) | Fault::CutParent(v) | Fault::Freeze(v, _) => {
+                self.victim(v)
+            }
             Fault::Interrupt(signal) => {
                 let now_ms = self.clock_ms(ROOT);
                 self.root.job.end_signal(signal, now_ms);
@@ -145,7 +147,8 @@ impl World {
 
     /// Children of a node, with the number of hosts at and below each.
     pub fn children_of(&self, node: Node) -> Vec<(Node, usize)> {
-        let below = |child: Node| 1 + self.agent(child).and_then(|a| a.job.as_ref()).map_or(0, |j| j.tree.joined_below().len());
+        let below =
+            |child: Node| 1 + self.agent(child).and_then(|a| a.job.as_ref()).map_or(0, |j| j.tree.joined_below().len());
         let conns = self.wires.children_of(node);
         conns.iter().map(|id| self.wires.conns[id].child).map(|child| (child, below(child))).collect()
     }

@@ -57,8 +57,17 @@ impl Queue {
         self.next += 1;
     }
 
-    /// The next thing: when, its number, to whom, what.
-    pub fn pop(&mut self) -> Option<(u64, u64, Node, What)> {
+    /// The next thing, whenever it is.
+    pub fn next(&self) -> Option<&What> {
+        self.events.first_key_value().map(|(_, (_, what))| what)
+    }
+
+    /// The next thing, unless it is later than this: when, its number, to whom, what.
+    pub fn pop_until(&mut self, until_us: u64) -> Option<(u64, u64, Node, What)> {
+        let ((at_us, _), _) = self.events.first_key_value()?;
+        if *at_us > until_us {
+            return None;
+        }
         self.events.pop_first().map(|((at_us, number), (node, what))| (at_us, number, node, what))
     }
 

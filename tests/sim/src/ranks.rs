@@ -7,8 +7,8 @@ use muster_core::job::lease::Lease;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    Abort, AbortCause, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit, ProcStarted,
-    Report, Share, Signal, Spec, Stamp, Started,
+    Abort, AbortCause, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
+    ProcStarted, Report, Share, Signal, Spec, Stamp, Started,
 };
 use muster_protocol::{Frame, Group, HostIndex, HostSet, ProcId, Rank};
 
@@ -257,7 +257,8 @@ impl Ranks {
     }
 
     fn resync(&mut self) {
-        let running = |(proc, r): (&ProcId, &LocalRank)| r.started.then_some(ProcStarted { proc: *proc, pid: proc.0 + 100 });
+        let running =
+            |(proc, r): (&ProcId, &LocalRank)| r.started.then_some(ProcStarted { proc: *proc, pid: proc.0 + 100 });
         self.started = self.ranks.iter().filter_map(running).collect();
         self.exits = self.ranks.values().filter_map(|r| r.end.clone()).collect();
         let spoken: Vec<Initialised> = self
@@ -398,7 +399,10 @@ impl Ranks {
             return;
         }
         if seq > local.seq || !local.in_flight {
-            let text = format!("fence {seq} is over, but the ranks here are at {} (in flight: {})", local.seq, local.in_flight);
+            let text = format!(
+                "fence {seq} is over, but the ranks here are at {} (in flight: {})",
+                local.seq, local.in_flight
+            );
             return self.wrong(text);
         }
         local.seq += 1;
@@ -412,7 +416,8 @@ impl Ranks {
                 self.wrong(format!("fence {seq} brings hosts {found:?} instead of {wanted:?}"));
             }
         }
-        let waiting: Vec<ProcId> = self.ranks.iter().filter(|(_, r)| r.group == group && r.arrived).map(|(p, _)| *p).collect();
+        let waiting: Vec<ProcId> =
+            self.ranks.iter().filter(|(_, r)| r.group == group && r.arrived).map(|(p, _)| *p).collect();
         for proc in waiting {
             if let Some(rank) = self.ranks.get_mut(&proc) {
                 rank.arrived = false;

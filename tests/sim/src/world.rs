@@ -114,14 +114,19 @@ impl World {
         world
     }
 
-    /// Runs until nothing happens any more, or `limit_us` is over.
+    /// Runs until nothing happens any more, which must be so before `limit_us`.
     pub fn run(&mut self, limit_us: u64) {
+        self.run_until(limit_us);
+        if let Some(what) = self.queue.next() {
+            let seconds = limit_us / 1_000_000;
+            self.wrong.push(format!("still going on after {seconds} s of simulated time: {what:?}"));
+        }
+    }
+
+    /// Runs until this time at most.
+    pub fn run_until(&mut self, until_us: u64) {
         let mut count = 0;
-        while let Some((at_us, number, node, what)) = self.queue.pop() {
-            if at_us > limit_us {
-                self.wrong.push(format!("still going on after {} s of simulated time: {what:?}", limit_us / 1_000_000));
-                return;
-            }
+        while let Some((at_us, number, node, what)) = self.queue.pop_until(until_us) {
             self.now_us = at_us;
             if let Some(until_us) = self.frozen(node, &what) {
                 self.queue.put_back(until_us, number, node, what);

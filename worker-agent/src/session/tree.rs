@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use muster_core::tree::{Act, EdgeId, TreeNode};
-use muster_protocol::hello::{Hello, Lane, Refusal, RELEASE, Refusal, Role, VERSION_MAX, VERSION_MIN};
+use muster_protocol::hello::{Hello, Lane, RELEASE, Refusal, Role, VERSION_MAX, VERSION_MIN};
 use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, CONNECTION_QUEUE_FRAMES_MAX};
 use muster_protocol::message::{HostEntry, Obstacle, Stamp};
 use muster_protocol::{Frame, HostIndex};

@@ -1,0 +1,382 @@
+//! What goes up the tree: from a host to the root, or from a child to its parent.
+
+use minicbor::{Decode, Encode};
+use serde::Serialize;
+
+use super::{EnvVar, KeyValue};
+use crate::hostset::HostSet;
+use crate::ids::{Group, HostIndex, ProcId, Rank, Stream};
+
+/// Answer to a heartbeat, from a child to its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Alive {}
+
+/// Hosts that are connected.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Joined {
+    /// The hosts.
+    #[n(0)]
+    pub hosts: HostSet,
+}
+
+/// A host that cannot be connected yet.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Missing {
+    /// The host.
+    #[n(0)]
+    pub host: HostIndex,
+    /// What stands in the way.
+    #[n(1)]
+    pub why: Obstacle,
+    /// The whole story, for people.
+    #[n(2)]
+    pub text: String,
+}
+
+/// What stands between a parent and a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// Nothing tried yet, or no answer yet.
+    #[n(0)]
+    Waiting,
+    /// The name does not resolve.
+    #[n(1)]
+    Unresolved,
+    /// Nothing listens there.
+    #[n(2)]
+    Refused,
+    /// No route, or no answer within the time limit.
+    #[n(3)]
+    Unreachable,
+    /// The agent holds another job key.
+    #[n(4)]
+    WrongKey,
+    /// The agent serves another job.
+    #[n(5)]
+    WrongJob,
+    /// No protocol version in common.
+    #[n(6)]
+    Version,
+    /// The agent serves another launcher now.
+    #[n(7)]
+    Busy,
+    /// What answers is no agent.
+    #[n(8)]
+    NotAnAgent,
+}
+
+/// A rank that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ProcStarted {
+    /// The process.
+    #[n(0)]
+    pub proc: ProcId,
+    /// Its pid on its host.
+    #[n(1)]
+    pub pid: u32,
+}
+
+/// Ranks that run.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Started {
+    /// The ranks.
+    #[n(0)]
+    pub procs: Vec<ProcStarted>,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcEnd {
+    /// It returned this status.
+    #[n(0)]
+    Exited(#[n(0)] u8),
+    /// A signal ended it.
+    #[n(1)]
+    Signaled {
+        /// The signal.
+        #[n(0)]
+        signal: i32,
+        /// Whether a core file was written.
+        #[n(1)]
+        core: bool,
+    },
+    /// It never ran.
+    #[n(2)]
+    NotStarted {
+        /// What could not be done.
+        #[n(0)]
+        stage: StartStage,
+        /// Error number.
+        #[n(1)]
+        errno: i32,
+        /// The program, directory or limit concerned.
+        #[n(2)]
+        what: String,
+    },
+}
+
+/// Step of a start that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum StartStage {
+    /// Entering the working directory.
+    #[n(0)]
+    Wdir,
+    /// Executing the program.
+    #[n(1)]
+    Exec,
+    /// Binding, limits, descriptors, or the fork itself.
+    #[n(2)]
+    Setup,
+}
+
+/// How far a rank got with its bootstrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode, Serialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Never spoke to it.
+    #[default]
+    #[n(0)]
+    Untouched,
+    /// Initialised and has not finalised.
+    #[n(1)]
+    Initialised,
+    /// Finalised.
+    #[n(2)]
+    Finalised,
+}
+
+/// A rank that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct ProcExit {
+    /// The process.
+    #[n(0)]
+    pub proc: ProcId,
+    /// How.
+    #[n(1)]
+    pub end: ProcEnd,
+    /// How far its bootstrap had got.
+    #[n(2)]
+    pub phase: Phase,
+    /// Peak resident memory, in KiB.
+    #[n(3)]
+    pub maxrss_kib: u64,
+    /// The agent killed it, on order or because the lease ended.
+    #[n(4)]
+    pub killed: bool,
+}
+
+/// Ranks that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Exits {
+    /// The ranks, in the order they ended on their host.
+    #[n(0)]
+    pub procs: Vec<ProcExit>,
+}
+
+/// One program of a spawn request.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct SpawnApp {
+    /// Program and arguments.
+    #[n(0)]
+    pub argv: Vec<String>,
+    /// Ranks of it.
+    #[n(1)]
+    pub count: u32,
+    /// Info keys and values.
+    #[n(2)]
+    pub info: Vec<EnvVar>,
+}
+
+/// What a rank asks of the root.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Ask {
+    /// Publish a port under a service name.
+    #[n(0)]
+    Publish {
+        /// Service name.
+        #[n(0)]
+        name: String,
+        /// Port.
+        #[n(1)]
+        port: String,
+    },
+    /// Look a service name up.
+    #[n(1)]
+    Lookup {
+        /// Service name.
+        #[n(0)]
+        name: String,
+    },
+    /// Take a service name back.
+    #[n(2)]
+    Unpublish {
+        /// Service name.
+        #[n(0)]
+        name: String,
+    },
+    /// Start more ranks, as a process group of their own.
+    #[n(3)]
+    Spawn {
+        /// The programs.
+        #[n(0)]
+        apps: Vec<SpawnApp>,
+        /// Key-values the new ranks see from the start.
+        #[n(1)]
+        preput: Vec<KeyValue>,
+    },
+}
+
+/// A call of a rank's PMI client that the root answers.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Call {
+    /// Who asks.
+    #[n(0)]
+    pub proc: ProcId,
+    /// Its host's number for this call.
+    #[n(1)]
+    pub token: u64,
+    /// What it asks.
+    #[n(2)]
+    pub ask: Ask,
+}
+
+/// Why a rank's bootstrap ends the job.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AbortCause {
+    /// It asked for it.
+    #[n(0)]
+    Asked {
+        /// Exit status it asked for.
+        #[n(0)]
+        code: i32,
+        /// Its words.
+        #[n(1)]
+        message: String,
+    },
+    /// It said something its bootstrap protocol does not have.
+    #[n(1)]
+    Protocol {
+        /// What was wrong.
+        #[n(0)]
+        message: String,
+    },
+    /// It closed its bootstrap connection without finalising, and lives on.
+    #[n(2)]
+    Departed,
+}
+
+/// A rank asked for the end of the job, or broke the rules of its bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Abort {
+    /// The rank.
+    #[n(0)]
+    pub proc: ProcId,
+    /// Why.
+    #[n(1)]
+    pub cause: AbortCause,
+}
+
+/// A host that was connected is lost.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Lost {
+    /// The host.
+    #[n(0)]
+    pub host: HostIndex,
+    /// What was seen.
+    #[n(1)]
+    pub why: String,
+}
+
+/// Ranks that have not arrived at the fence their group is in.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FenceState {
+    /// The group.
+    #[n(0)]
+    pub group: Group,
+    /// Number of the fence.
+    #[n(1)]
+    pub seq: u64,
+    /// Ranks of this host that have arrived.
+    #[n(2)]
+    pub arrived: Vec<Rank>,
+    /// Ranks of this host that have not.
+    #[n(3)]
+    pub absent: Vec<Rank>,
+}
+
+/// Answer to a query.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Report {
+    /// One entry for each group with ranks on this host.
+    #[n(0)]
+    pub fences: Vec<FenceState>,
+}
+
+/// How many bytes a stream had.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct StreamEnd {
+    /// The process.
+    #[n(0)]
+    pub proc: ProcId,
+    /// Standard output or error.
+    #[n(1)]
+    pub stream: Stream,
+    /// Bytes written in all.
+    #[n(2)]
+    pub bytes: u64,
+}
+
+/// A process that could not be ended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct Survivor {
+    /// Its pid on its host.
+    #[n(0)]
+    pub pid: u32,
+    /// Its command name.
+    #[n(1)]
+    pub name: String,
+}
+
+/// A host on which nothing of the job is left.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Ended {
+    /// The host.
+    #[n(0)]
+    pub host: HostIndex,
+    /// Streams that had any bytes.
+    #[n(1)]
+    pub streams: Vec<StreamEnd>,
+    /// Processes that could not be ended.
+    #[n(2)]
+    pub survivors: Vec<Survivor>,
+}
+
+/// Please open a bulk connection to me.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct WantBulk {}
+
+/// First rank of a group on this host that spoke to its bootstrap.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Initialised {
+    /// The group.
+    #[n(0)]
+    pub group: Group,
+    /// The rank.
+    #[n(1)]
+    pub rank: Rank,
+}
+
+/// Bytes that a rank has been given; the stream is the frame's channel.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct InputAck {
+    /// Bytes of the stream given so far.
+    #[n(0)]
+    pub bytes: u64,
+}

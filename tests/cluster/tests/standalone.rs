@@ -1,0 +1,64 @@
+//! The programs need nothing but themselves: no library, no file, no folder, no other program.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use muster_cluster::{Cluster, Cmd, Output, PATIENCE, cluster_or_skip, workspace};
+
+/// A root file system with the two programs and a key, and nothing else.
+fn bare_root(cluster: &Cluster, name: &str) -> PathBuf {
+    let root = cluster.shared_dir().join(name);
+    fs::create_dir(&root).expect("create");
+    for program in ["muster", "muster-agent"] {
+        fs::copy(workspace::program(program).expect("built"), root.join(program)).expect("copy");
+    }
+    fs::copy(cluster.key_file(), root.join("key")).expect("copy");
+    root
+}
+
+fn inside(root: &Path, program: &str) -> Cmd {
+    // Its own variables would name folders that do not exist there.
+    Cmd::new("chroot").arg(root).args([program]).timeout(PATIENCE)
+}
+
+fn content(root: &Path) -> Vec<String> {
+    let mut names: Vec<_> = fs::read_dir(root).expect("read").flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn launcher_and_agents_run_in_an_empty_root_file_system() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
+    let roots: Vec<_> = ["h0", "h1", "launcher"].map(|name| bare_root(&cluster, name)).into_iter().collect();
+    let agents: Vec<_> = (0..2)
+        .map(|i| {
+            let agent = cluster.host(i).spawn(inside(&roots[i], "/muster-agent").args(["--key-file", "/key"])).expect("spawn");
+            agent.wait_for("agent is ready", PATIENCE).expect("ready");
+            agent
+        })
+        .collect();
+    let hosts = format!("{}:2,{}:2", cluster.host(0).address(), cluster.host(1).address());
+    let run = |rank: &[&str]| {
+        let cmd = inside(&roots[2], "/muster").args(["run", "--key-file", "/key", "-H", &hosts]).args(rank);
+        cluster.launcher().run(cmd).expect("it ends")
+    };
+
+    // The only program there is.
+    let output = run(&["-l", "/muster-agent", "--version"]).ok().expect("the job runs");
+    let text = output.stdout_text();
+    assert_eq!(text.lines().filter(|line| line.contains("] muster-agent ")).count(), 4, "{text}");
+    assert_eq!(output.stderr_text(), "");
+
+    let missing = run(&["/bin/true"]);
+    assert_eq!(missing.status.code(), Some(127), "{}", missing.stderr_text());
+    let local = inside(&roots[2], "/muster").args(["run", "--local", "2", "-n", "2", "/muster-agent", "--version"]);
+    cluster.launcher().run(local).and_then(Output::ok).expect("agents of the launcher's own");
+
+    for root in &roots {
+        assert_eq!(content(root), ["key", "muster", "muster-agent"], "nothing was written");
+    }
+    for agent in &agents {
+        assert!(agent.try_wait().expect("status").is_none(), "an agent ended: {}", agent.stderr_so_far());
+    }
+}

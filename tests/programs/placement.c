@@ -1,8 +1,6 @@
 // placement: rank 0 prints one line for each rank, in order: "rank R of N on HOST, local L of M, program A". Local ranks and
 // their number are those of MPI_Comm_split_type, that is, of the ranks that the MPI believes to share memory.
-#include <mpi.h>
-
-#include "common.h"
+#include "part.h"
 
 enum { LINE = 256 };
 
@@ -25,6 +23,6 @@ int main(int argc, char **argv) {
     for (int i = 0; rank == 0 && i < size; i++) puts(all + (size_t)i * LINE);
     free(all);
     MPI_Comm_free(&near);
-    MPI_Finalize();
+    part_one_by_one();
     return 0;
 }

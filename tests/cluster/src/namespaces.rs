@@ -77,9 +77,10 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Starts the first process of the thread's new process namespace. It mounts `/proc`, adopts orphans without leaving
-/// zombies (`env` ignores SIGCHLD for it; a trap of Debian's `sh` does not outlive its exec), and exits, which kills all others, when its standard input closes.
+/// zombies (`env` has SIGCHLD ignored for it; a trap of Debian's `sh` does not outlive its exec), and exits, which kills
+/// all others, when its standard input closes.
 pub(crate) fn start_init() -> Result<Child> {
-    const SCRIPT: &str = "mount -t proc proc /proc && echo up && exec env --ignore-signal=CHLD cat >/dev/null";
+    const SCRIPT: &str = "mount -t proc proc /proc && exec env --ignore-signal=CHLD sh -c 'echo up && exec cat >/dev/null'";
     let mut init = Command::new("/bin/sh")
         .args(["-c", SCRIPT])
         .env_clear()

@@ -73,7 +73,9 @@ fn floor(folder: &str) -> Option<u32> {
         "worker-agent" => Some(2),
         "launcher" => Some(3),
         other if other.starts_with("native/") => Some(1),
-        other if other.starts_with("tests/") || other.starts_with("benches") => Some(4),
+        other if other.starts_with("tests/") => Some(4),
+        // Measurements run on the tests' cluster.
+        other if other.starts_with("benches") => Some(5),
         _ => None,
     }
 }

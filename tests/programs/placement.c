@@ -23,6 +23,7 @@ int main(int argc, char **argv) {
     for (int i = 0; rank == 0 && i < size; i++) puts(all + (size_t)i * LINE);
     free(all);
     MPI_Comm_free(&near);
-    part_one_by_one();
+    meet_everybody();
+    MPI_Finalize();
     return 0;
 }

@@ -149,7 +149,8 @@ impl Agent {
 
     /// Never, unless something is due.
     fn timer(&self, started_ms: u64) -> impl Future<Output = ()> + use<> {
-        let launcher = (self.settings.one_launcher && !self.served).then(|| started_ms + LAUNCHER_WAIT.as_millis() as u64);
+        let launcher =
+            (self.settings.one_launcher && !self.served).then(|| started_ms + LAUNCHER_WAIT.as_millis() as u64);
         let due = self.job.as_ref().and_then(Job::next_due_ms).into_iter().chain(launcher).min();
         let wait = due.map(|at| Duration::from_millis(at.saturating_sub(boottime_ms())));
         async move {

@@ -44,9 +44,7 @@ impl Door {
     /// Where it listens, for people.
     pub fn describe(&self) -> String {
         match self {
-            Self::Network(gate) => {
-                gate.addresses().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ")
-            }
+            Self::Network(gate) => gate.addresses().iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", "),
             Self::Local(door) => door.path.display().to_string(),
             Self::Join(door) => door.describe(),
         }

@@ -82,7 +82,9 @@ impl Options {
         let listen = if self.listen.is_empty() { vec![IpAddr::V4(everywhere)] } else { self.listen.clone() };
         if key.is_none() && self.unix.is_none() {
             if listen.iter().any(|a| !a.is_loopback()) {
-                bail!("no job key: without one the agent listens on loopback only; give --key-file, or --listen 127.0.0.1");
+                bail!(
+                    "no job key: without one the agent listens on loopback only; give --key-file, or --listen 127.0.0.1"
+                );
             }
             tracing::warn!("no job key: listening on loopback only");
         }
@@ -153,7 +155,9 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
                 let listener = std::io::stdin().as_fd().try_clone_to_owned()?;
                 Door::local(listener, path).context("standard input is no listening Unix socket")?
             }
-            (None, None) => Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?)),
+            (None, None) => {
+                Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?))
+            }
         };
         Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;
         Ok::<(), anyhow::Error>(())

@@ -37,7 +37,7 @@ struct Numbering {
 struct StreamSink {
     lines: Lines,
     label: Option<Vec<u8>>,
-    file: Option<File>,
+    file: Option<(PathBuf, File)>,
 }
 
 /// All streams.
@@ -99,8 +99,8 @@ impl Sink {
         let to = usize::from(stream == Stream::Stderr);
         let mut pending = std::mem::take(&mut self.pending[to]);
         let one = self.stream(proc, stream)?;
-        if let Some(file) = &mut one.file {
-            file.write_all(bytes).map_err(|e| SinkError::Failed(format!("output file of rank {proc}: {e}")))?;
+        if let Some((path, file)) = &mut one.file {
+            file.write_all(bytes).map_err(|e| file_error(path, &e))?;
         }
         if direct {
             pending.extend_from_slice(bytes);
@@ -142,11 +142,17 @@ impl Sink {
     }
 }
 
-fn open(dir: &Path, number: &str, stream: Stream) -> Result<File, SinkError> {
+fn open(dir: &Path, number: &str, stream: Stream) -> Result<(PathBuf, File), SinkError> {
     let ending = if stream == Stream::Stderr { "err" } else { "out" };
     let path = dir.join(format!("rank.{number}.{ending}"));
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
-    file.map_err(|e| SinkError::Failed(format!("output file {}: {e}", path.display())))
+    match OpenOptions::new().write(true).create(true).truncate(true).open(&path) {
+        Ok(file) => Ok((path, file)),
+        Err(error) => Err(file_error(&path, &error)),
+    }
+}
+
+fn file_error(path: &Path, error: &io::Error) -> SinkError {
+    SinkError::Failed(format!("output file {}: {error}", path.display()))
 }
 
 /// Writes everything, also to a descriptor that somebody else made non-blocking.

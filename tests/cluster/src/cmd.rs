@@ -184,6 +184,13 @@ impl Output {
         String::from_utf8_lossy(&self.stderr).into_owned()
     }
 
+    /// Standard error as text, without the launcher's lines about hosts it waits for: whether they come depends on how busy
+    /// the machine is.
+    pub fn said(&self) -> String {
+        let text = self.stderr_text();
+        text.split_inclusive('\n').filter(|line| !line.starts_with("muster: waiting for ")).collect()
+    }
+
     /// The same output if the status is 0.
     ///
     /// # Errors

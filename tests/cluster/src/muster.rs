@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::cluster::Cluster;
-use crate::cmd::Cmd;
+use crate::cmd::{Cmd, Output};
 use crate::host::Host;
 use crate::inspect::Process;
 use crate::lite::LiteCluster;
@@ -86,6 +86,16 @@ impl Proc {
             bail!("saw {word:?} {seen} times, not {count}; it ended with {status:?}: {}", self.stderr_so_far());
         }
         Ok(())
+    }
+}
+
+impl Output {
+    /// What `muster` said on standard error, without its progress lines: those depend on how busy the machine is.
+    pub fn verdict(&self) -> String {
+        let stderr = self.stderr_text();
+        let said =
+            stderr.lines().filter(|line| line.starts_with("muster: ") && !line.starts_with("muster: waiting for "));
+        said.collect::<Vec<_>>().join("\n")
     }
 }
 

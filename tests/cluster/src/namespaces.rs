@@ -80,7 +80,7 @@ fn bind(from: &Path, to: &Path) -> Result<()> {
 /// zombies (`env` has SIGCHLD ignored for it; a trap of Debian's `sh` does not outlive its exec), and exits, which kills
 /// all others, when its standard input closes.
 pub(crate) fn start_init() -> Result<Child> {
-    const SCRIPT: &str = "mount -t proc proc /proc && exec env --ignore-signal=CHLD sh -c 'echo up && exec cat >/dev/null'";
+    const SCRIPT: &str = "mount -t proc proc /proc && exec env --ignore-signal=CHLD cat";
     let mut init = Command::new("/bin/sh")
         .args(["-c", SCRIPT])
         .env_clear()
@@ -90,9 +90,10 @@ pub(crate) fn start_init() -> Result<Child> {
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the first process of the host")?;
-    let mut up = [0u8; 3];
     let mut stdout = init.stdout.take().context("the first process has no output")?;
-    if stdout.read_exact(&mut up).is_err() {
+    // What comes back has passed everything that the script does.
+    let asked = init.stdin.as_mut().context("the first process has no input")?.write_all(b"!");
+    if asked.is_err() || stdout.read_exact(&mut [0]).is_err() {
         let status = init.wait().context("cannot wait for the first process of the host")?;
         bail!("the first process of the host could not mount /proc ({status})");
     }

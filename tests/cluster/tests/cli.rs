@@ -16,13 +16,10 @@ fn here() -> Here {
 fn told(here: &Here, cmd: Cmd) -> String {
     let output = here.run(cmd).expect("it ends");
     assert_eq!(output.stdout_text(), "");
-    let stderr = output.stderr_text();
-    // Who waits for hosts says so; the last word counts.
-    let said: Vec<_> = stderr.lines().filter(|line| !line.starts_with("muster: waiting for ")).collect();
     let left: Vec<_> = std::fs::read_dir(here.runtime_dir()).expect("folder").flatten().map(|e| e.path()).collect();
     assert!(left.is_empty(), "left behind: {left:?}");
     let code = output.status.code().map_or_else(|| output.status.to_string(), |code| code.to_string());
-    format!("{code}: {}", here.plain(&said.join("\n")))
+    format!("{code}: {}", here.plain(output.said().trim_end()))
 }
 
 fn run(here: &Here, args: &[&str]) -> String {
@@ -31,7 +28,7 @@ fn run(here: &Here, args: &[&str]) -> String {
 
 fn stdout(here: &Here, cmd: Cmd) -> String {
     let output = here.run(cmd).and_then(Output::ok).expect("it runs well");
-    assert_eq!(output.stderr_text(), "");
+    assert_eq!(output.said(), "");
     here.plain(&output.stdout_text())
 }
 
@@ -180,21 +177,18 @@ fn a_job_that_takes_too_long() {
 fn a_late_agent_is_waited_for_and_the_wait_is_told() {
     let here = here();
     let job = here.spawn(here.run_on(2, 1).expect("built").args(["-l", "echo", "here"])).expect("spawn");
-    job.wait_for("waiting for 2 hosts", PATIENCE).expect("a progress line");
+    let missing = |i| {
+        let (address, port) = (here.address(i), here.port());
+        format!("{address}: connection refused by {address}:{port}; is the agent running there, and on this port?")
+    };
+    let both = format!("muster: waiting for 2 hosts: {}; {}\n", missing(0), missing(1));
+    job.wait_for(&both, PATIENCE).expect("a progress line");
     let _first = here.start(here.agent(1, here.key_file()).expect("built"), 1).expect("agent");
-    job.wait_for("waiting for 1 host:", PATIENCE).expect("a new progress line");
+    job.wait_for(&format!("muster: waiting for 1 host: {}\n", missing(0)), PATIENCE).expect("a new progress line");
     let _second = here.start(here.agent(0, here.key_file()).expect("built"), 0).expect("agent");
     let output = job.finish(PATIENCE).and_then(Output::ok).expect("it runs");
     assert_eq!(sorted(&output.stdout_text()), ["[0] here", "[1] here"]);
-    let said = here.plain(&output.stderr_text());
-    assert_eq!(
-        said.lines().collect::<Vec<_>>(),
-        [
-            "muster: waiting for 2 hosts: A0: connection refused by A0:PORT; is the agent running there, and on this port?; \
-             A1: connection refused by A1:PORT; is the agent running there, and on this port?",
-            "muster: waiting for 1 host: A0: connection refused by A0:PORT; is the agent running there, and on this port?"
-        ]
-    );
+    assert_eq!(output.said(), "");
 }
 
 #[test]
@@ -342,8 +336,7 @@ fn a_host_without_an_address_is_named() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(0));
     let cmd = cluster.muster("none").expect("built").args([SOON, "true"]);
     let output = cluster.launcher().run(cmd).expect("it ends");
-    let last = output.stderr_text().lines().last().map(str::to_owned).unwrap_or_default();
-    assert_snapshot!(format!("{:?}: {last}", output.status.code()), @r#"Some(240): muster: 1 host could not be connected: none: no address for "none": it is not in /etc/hosts, and /etc/resolv.conf names no DNS server (io error: no nameservers found in config)"#);
+    assert_snapshot!(format!("{:?}: {}", output.status.code(), output.said().trim_end()), @r#"Some(240): muster: 1 host could not be connected: none: no address for "none": it is not in /etc/hosts, and /etc/resolv.conf names no DNS server (io error: no nameservers found in config)"#);
 }
 
 #[test]

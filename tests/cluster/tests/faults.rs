@@ -55,7 +55,7 @@ fn a_killed_rank_ends_the_job_and_is_named() {
     kill(Pid::from_raw(victim.pid), Signal::SIGKILL).expect("kill");
 
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!(output.stderr_text(), "muster: rank 3 on h1 was killed by SIGKILL (signal 9)\n");
+    assert_eq!(output.verdict(), "muster: rank 3 on h1 was killed by SIGKILL (signal 9)");
     assert_eq!(output.status.code(), Some(137));
     // Not "soon": when the launcher says that the job is over, it is.
     for index in 0..2 {
@@ -180,7 +180,7 @@ fn a_host_that_is_only_slow_is_not_lost() {
     let victims = cluster.host(1).ranks().expect("processes");
     kill(Pid::from_raw(victims.first().expect("the rank still runs").pid), Signal::SIGKILL).expect("kill");
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!(output.stderr_text(), "muster: rank 1 on h1 was killed by SIGKILL (signal 9)\n");
+    assert_eq!(output.verdict(), "muster: rank 1 on h1 was killed by SIGKILL (signal 9)");
     assert_eq!(output.status.code(), Some(137));
     assert_serves_the_next_job(&cluster, &agents.iter().collect::<Vec<_>>());
 }

@@ -120,7 +120,8 @@ fn whoever_does_not_prove_itself_is_turned_away_and_counted() {
     let noise: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let hello = frame(1, 5, b"\x80\x80\x80\x80\x80");
     let huge = frame(1, u32::MAX, &noise);
-    let greetings: [&[u8]; 6] = [&noise, b"GET / HTTP/1.1\r\nHost: h0\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", &hello, &huge, &[0; 64]];
+    let greetings: [&[u8]; 6] =
+        [&noise, b"GET / HTTP/1.1\r\nHost: h0\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", &hello, &huge, &[0; 64]];
     for greeting in greetings {
         for _ in 0..20 {
             let answer = answer_to(&stranger, to, greeting);

@@ -50,7 +50,10 @@ fn two_launchers_at_once_do_not_disturb_each_other() {
     let output = cluster.launcher().run(impatient).expect("it ends");
     let stderr = output.stderr_text();
     for host in ["h0", "h1"] {
-        assert!(stderr.contains(&format!("{host}: its agent is busy with job \"first\" of launcher")), "{stderr}");
+        assert!(
+            stderr.contains(&format!("{host}: connected, but its agent is busy with job \"first\" of launcher")),
+            "{stderr}"
+        );
     }
     assert_eq!((output.status.code(), output.stdout_text().as_str()), (Some(240), ""), "{stderr}");
 
@@ -71,7 +74,8 @@ fn two_launchers_at_once_do_not_disturb_each_other() {
 fn launchers_that_start_together_take_turns() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
     let agents = cluster.start_agents(&[]).expect("agents");
-    let job = |name: &str| cluster.muster(&cluster.host_list(1)).expect("built").args(["--job", name, "-l", "hostname"]);
+    let job =
+        |name: &str| cluster.muster(&cluster.host_list(1)).expect("built").args(["--job", name, "-l", "hostname"]);
     let both: Vec<_> = ["a", "b"].map(|name| cluster.launcher().spawn(job(name)).expect("spawn")).into_iter().collect();
     for launcher in both {
         let output = launcher.finish(PATIENCE).and_then(Output::ok).expect("it gets its turn");

@@ -92,10 +92,7 @@ fn descendants_that_resist_are_killed_hard() {
     assert_eq!(alive, [4, 4], "two ranks and two daemons on each host");
     job.signal(Signal::SIGTERM).expect("signal");
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!(
-        (output.status.code(), output.stderr_text().as_str()),
-        (Some(143), "muster: ended by SIGTERM (signal 15)\n")
-    );
+    assert_eq!((output.status.code(), output.verdict().as_str()), (Some(143), "muster: ended by SIGTERM (signal 15)"));
     assert_eq!(traces(&cluster, &agents).processes, before);
 
     // Ranks that ignore SIGTERM: the grace is over, then they are killed.

@@ -25,7 +25,7 @@ fn agent() -> (Here, Proc) {
 
 fn output(here: &Here, cmd: Cmd) -> String {
     let output = here.run(cmd).and_then(Output::ok).expect("it runs");
-    assert_eq!(output.stderr_text(), "");
+    assert_eq!(output.said(), "");
     here.plain(&output.stdout_text())
 }
 
@@ -122,7 +122,7 @@ fn named_variables_that_are_not_there_are_told() {
         here.run_on(1, 1).expect("built").args(["-x", "ABSENT", "-genvlist", "MINE,GONE", "sh", "-c", "echo $MINE"]);
     let output = here.run(cmd.env("MINE", "1")).and_then(Output::ok).expect("it runs");
     assert_eq!(output.stdout_text(), "1\n");
-    assert_snapshot!(output.stderr_text(), @r"
+    assert_snapshot!(output.said(), @r"
     muster: -x: ABSENT is not set here, so it is not set for the ranks
     muster: -genvlist: GONE is not set here, so it is not set for the ranks
     ");

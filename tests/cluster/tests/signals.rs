@@ -57,7 +57,7 @@ fn pids(stdout: &str) -> Vec<i32> {
 }
 
 fn assert_ended(output: &Output, code: i32, told: &str) {
-    assert_eq!((output.status.code(), output.stderr_text().as_str()), (Some(code), told));
+    assert_eq!((output.status.code(), output.said().as_str()), (Some(code), told));
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn the_first_signal_lets_ranks_end_by_themselves() {
         assert_eq!(output.status.code(), Some(code));
         assert_eq!(output.stdout_text().matches("bye\n").count(), 2, "{signal}");
         // The shell of a rank may tell of its own child's end, too.
-        assert!(output.stderr_text().ends_with(told), "{}", output.stderr_text());
+        assert!(output.said().ends_with(told), "{}", output.said());
     }
 }
 
@@ -152,7 +152,7 @@ fn a_signal_while_hosts_are_waited_for_ends_the_waiting() {
     job.signal(Signal::SIGINT).expect("it lives");
     let output = job.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(130));
-    assert!(output.stderr_text().ends_with("muster: ended by SIGINT (signal 2)\n"), "{}", output.stderr_text());
+    assert!(output.said().ends_with("muster: ended by SIGINT (signal 2)\n"), "{}", output.said());
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn an_agent_as_the_first_process_reaps_and_ends_its_ranks() {
     let run = |program: &str| cluster.muster("h0:2").expect("built").args([NEVER, "sh", "-c", program]);
     let orphans = "(sleep 0.05 & sleep 0.05 &); (sleep 1000 &); echo done";
     let output = cluster.launcher().run(run(orphans)).and_then(Output::ok).expect("the job runs");
-    assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("done\ndone\n", ""));
+    assert_eq!((output.stdout_text().as_str(), output.said().as_str()), ("done\ndone\n", ""));
     eventually(|| descendants(agent.pid()), |seen| *seen == quiet).expect("neither orphans nor zombies");
 
     let job = cluster.launcher().spawn(run(POLITE)).expect("spawn");
@@ -241,7 +241,7 @@ fn an_agent_that_is_told_to_go_ends_its_ranks_and_the_job() {
     let output = job.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(241));
     let told = "muster: host h1 was lost: its agent was told to end (SIGTERM)\n";
-    assert!(output.stderr_text().ends_with(told), "{}", output.stderr_text());
+    assert!(output.said().ends_with(told), "{}", output.said());
     assert_eq!(agents[1].wait(PATIENCE).expect("the agent ends").code(), Some(0));
     assert_eq!(cluster.host(1).processes().expect("processes"), []);
     cluster.host(0).wait_until_idle().expect("the other rank is gone");

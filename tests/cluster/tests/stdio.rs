@@ -77,7 +77,7 @@ fn binary_input_and_output_pass_over_hosts_unchanged() {
     let told = format!("read 5000011 bytes hash {}", hash(&input));
     let alone = run("h1", "0");
     assert!(alone.stdout == input, "what a lone rank writes comes out as it is");
-    assert_eq!(alone.stderr_text(), format!("rank 0 {told}\n"));
+    assert_eq!(alone.said(), format!("rank 0 {told}\n"));
     let one_of_three = run("h0,h1,h2", "2");
     assert!(one_of_three.stdout == input, "so it does with others beside it that write nothing");
     assert!(one_of_three.stderr_text().contains(&format!("rank 2 {told}\n")));
@@ -116,14 +116,14 @@ fn lines_carry_labels_and_partial_last_lines_are_kept() {
     let output = here.run(labelled).and_then(Output::ok).expect("it runs");
     let want = ["[0] ", "[0] a0", "[0] last0", "[1] ", "[1] a1", "[1] last1"];
     assert_eq!(sorted(&output.stdout_text()), want);
-    assert_eq!(sorted(&output.stderr_text()), ["[0] e0", "[1] e1"]);
+    assert_eq!(sorted(&output.said()), ["[0] e0", "[1] e1"]);
 
     let plain = run.args(["-n", "2", "sh", "-c", script]);
     let output = here.run(plain).and_then(Output::ok).expect("it runs");
     let text = output.stdout_text();
     let lines = text.strip_suffix("last0last1").expect("unfinished lines come last, in the order of ranks");
     assert_eq!(sorted(lines), ["", "", "a0", "a1"]);
-    assert_eq!(output.stderr_text(), "e0e1");
+    assert_eq!(output.said(), "e0e1");
 }
 
 #[test]
@@ -167,9 +167,9 @@ fn whole_lines_of_many_ranks_never_mix() {
     for stream in ["out", "err"] {
         let cmd = run.clone().args(["sh", "-c", &script]).arg(program("writer")).arg(stream);
         let output = here.run(cmd).and_then(Output::ok).expect("it runs");
-        let (full, empty) =
-            if stream == "out" { (&output.stdout, &output.stderr) } else { (&output.stderr, &output.stdout) };
-        assert!(empty.is_empty(), "{stream}: {}", String::from_utf8_lossy(empty));
+        let said = output.said().into_bytes();
+        let (full, empty) = if stream == "out" { (output.stdout, said) } else { (said, output.stdout) };
+        assert!(empty.is_empty(), "{stream}: {}", String::from_utf8_lossy(&empty));
         assert_eq!(full.len(), 4 * EACH, "{stream}");
         let mut of_rank: BTreeMap<u8, Vec<u8>> = BTreeMap::new();
         for line in full.split_inclusive(|b| *b == b'\n') {
@@ -249,7 +249,7 @@ fn a_reader_that_leaves_ends_the_job_without_a_word() {
     assert!((b'0'..=b'3').contains(&first[0]) && first[1] == b'\n');
     drop(stdout);
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!((output.status.code(), output.stderr_text().as_str()), (Some(141), ""));
+    assert_eq!((output.status.code(), output.said().as_str()), (Some(141), ""));
     assert!(agents.iter().all(|agent| agent.try_wait().expect("status").is_none()));
     let next = here.run(run.args(["-l", "echo", "next"])).and_then(Output::ok).expect("agents serve the next job");
     assert_eq!(next.stdout_text().lines().count(), 4);
@@ -263,7 +263,7 @@ fn output_that_cannot_be_written_is_told() {
     let output = here.run(cmd).expect("it ends");
     let told =
         "muster: internal fault: output cannot be written: standard output: No space left on device (os error 28)\n";
-    assert_eq!((output.status.code(), output.stderr_text().as_str()), (Some(242), told));
+    assert_eq!((output.status.code(), output.said().as_str()), (Some(242), told));
 }
 
 #[test]
@@ -298,5 +298,5 @@ fn events_are_written_one_object_a_line() {
     assert_eq!((&events[0]["job"], &events[0]["hosts"], &events[0]["ranks"]), (&"j".into(), &2.into(), &4.into()));
     let cause = format!("rank 3 on {} exited with status 4", here.address(1));
     assert_eq!((&events[order[5]]["status"], &events[order[5]]["cause"]), (&4.into(), &cause.clone().into()));
-    assert_eq!(output.stderr_text(), format!("muster: {cause}\n"));
+    assert_eq!(output.said(), format!("muster: {cause}\n"));
 }

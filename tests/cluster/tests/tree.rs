@@ -22,7 +22,8 @@ fn every_rank() -> Vec<String> {
 
 /// How many agents a host is connected to as the side that dialled, control and bulk connections alike.
 fn agents_dialled(host: &Host) -> usize {
-    let to_agent = |line: &&String| line.split_whitespace().nth(2).is_some_and(|remote| remote.ends_with(AGENT_PORT_HEX));
+    let to_agent =
+        |line: &&String| line.split_whitespace().nth(2).is_some_and(|remote| remote.ends_with(AGENT_PORT_HEX));
     host.connections().iter().filter(to_agent).count()
 }
 
@@ -35,7 +36,8 @@ fn sleeping_tree(cluster: &Cluster) -> (Proc, Vec<usize>) {
 }
 
 fn assert_serves(cluster: &Cluster) {
-    let output = cluster.launcher().run(narrow(cluster).args(["-l", "hostname"])).and_then(Output::ok).expect("a job runs");
+    let output =
+        cluster.launcher().run(narrow(cluster).args(["-l", "hostname"])).and_then(Output::ok).expect("a job runs");
     assert_eq!(ranks_of(&output), every_rank());
 }
 
@@ -62,11 +64,13 @@ fn radix_2_over_9_hosts_makes_a_deep_tree_that_works() {
 
     // Output of every host takes its way through the tree.
     let writer = workspace::test_program("plain", "writer").expect("built");
-    let output = cluster.launcher().run(narrow(&cluster).arg(writer).arg("1280000")).and_then(Output::ok).expect("output");
+    let output =
+        cluster.launcher().run(narrow(&cluster).arg(writer).arg("1280000")).and_then(Output::ok).expect("output");
     for rank in 0..HOSTS {
         let wanted = format!("{rank} ");
         let text = output.stdout_text();
-        let numbers: Vec<usize> = text.lines().filter_map(|l| l.strip_prefix(&wanted)?.split(' ').next()?.parse().ok()).collect();
+        let numbers: Vec<usize> =
+            text.lines().filter_map(|l| l.strip_prefix(&wanted)?.split(' ').next()?.parse().ok()).collect();
         assert_eq!(numbers, (0..10_000).collect::<Vec<_>>(), "lines of rank {rank}");
     }
 }
@@ -99,7 +103,7 @@ fn a_slow_parent_does_not_cost_the_job() {
     agents[slow].signal(nix::sys::signal::Signal::SIGCONT).expect("continue");
     job.signal(nix::sys::signal::Signal::SIGTERM).expect("signal");
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!((output.status.code(), output.stderr_text().as_str()), (Some(143), "muster: ended by SIGTERM (signal 15)\n"));
+    assert_eq!((output.status.code(), output.verdict().as_str()), (Some(143), "muster: ended by SIGTERM (signal 15)"));
     assert_serves(&cluster);
 }
 

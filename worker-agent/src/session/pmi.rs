@@ -75,7 +75,12 @@ impl PmiSockets {
     }
 }
 
-async fn serve(proc: ProcId, mut socket: UnixStream, mut queue: mpsc::Receiver<Command>, inbox: mpsc::Sender<PmiInput>) {
+async fn serve(
+    proc: ProcId,
+    mut socket: UnixStream,
+    mut queue: mpsc::Receiver<Command>,
+    inbox: mpsc::Sender<PmiInput>,
+) {
     let mut buffer = vec![0; READ_BYTES];
     loop {
         tokio::select! {

@@ -317,7 +317,8 @@ async fn connect_unix(path: &str, host: &HostEntry, hello: &Hello, limit: Durati
     let failed = |failure| DialError { host: host.name.clone(), failure };
     let nowhere = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     let greeting = async {
-        let stream = UnixStream::connect(path).await.map_err(|source| Failure::Unreachable { address: nowhere, source })?;
+        let stream =
+            UnixStream::connect(path).await.map_err(|source| Failure::Unreachable { address: nowhere, source })?;
         let answer = introduce(stream::unix(stream), hello).await;
         answer.map_err(|error| match error {
             muster_transport::dial::IntroduceError::Refused(refusal) => Failure::Declined(refusal),
@@ -326,9 +327,7 @@ async fn connect_unix(path: &str, host: &HostEntry, hello: &Hello, limit: Durati
     };
     match tokio::time::timeout(limit, greeting).await {
         Ok(result) => result.map_err(failed),
-        Err(_) => {
-            Err(failed(Failure::TimedOut { step: muster_transport::dial::Step::Greeting, after: limit }))
-        }
+        Err(_) => Err(failed(Failure::TimedOut { step: muster_transport::dial::Step::Greeting, after: limit })),
     }
 }
 

@@ -2,23 +2,25 @@
 //!
 //! It is told what happened and answers with [`RankAct`]s; it touches neither processes nor sockets.
 
+mod bootstrap;
+mod start;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use bytes::Bytes;
 use muster_core::job::lease::Lease;
-use muster_core::plan::{self, RankFacts, rank_env};
-use muster_core::pmi::{Action, GroupSetup, LocalRank, Server};
+use muster_core::pmi::Server;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    Abort, AbortCause, BadPayload, Bootstrap, Call, CallAnswer, End, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message,
-    Phase, ProcEnd, ProcExit, ProcStarted, Report as QueryReport, Share, Signal, Spec, Stamp, Started, StdinTo, StreamEnd,
+    BadPayload, CallAnswer, End, Ended, Exits, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
+    ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
 
 use super::convert::{self, Asked};
-use crate::executor::border::{ExitStatus, Order, RankOrder, Report, StdinSource, Survivor, Which};
+use crate::executor::border::{ExitStatus, Order, Report, Survivor, Which};
 
 /// A rank that closed its PMI connection without finalising has this long to end by itself, in milliseconds.
 const DEPARTURE_MS: u64 = 2_000;
@@ -158,94 +160,6 @@ impl Ranks {
         Ok(())
     }
 
-    fn start(&mut self, share: Share) {
-        if self.groups.contains_key(&share.group) || self.ending {
-            return;
-        }
-        let Some(spec) = self.specs.get(&share.group).cloned() else {
-            tracing::error!(group = share.group.0, "a share came before its spec; it is not started");
-            return;
-        };
-        let pmi = spec.bootstrap == Bootstrap::Pmi;
-        let server = if pmi { self.server(&spec, &share) } else { None };
-        let mut procs = Vec::new();
-        for (local, one) in share.procs.iter().enumerate() {
-            let proc = ProcId(spec.first_proc.0 + one.rank.0);
-            procs.push(proc);
-            let state = LocalProc {
-                group: share.group,
-                local,
-                rank: one.rank,
-                pid: None,
-                pmi: false,
-                exit: None,
-                told: None,
-                departed_ms: None,
-            };
-            self.procs.insert(proc, state);
-            match self.order(&spec, &share, local, proc) {
-                Some(order) => self.acts.push(RankAct::Order(Order::Spawn(Box::new(order)))),
-                None => {
-                    let what = format!("the launcher names program {} of {}", one.app, spec.apps.len());
-                    let stage = muster_protocol::message::StartStage::Setup;
-                    self.finish(proc, ProcEnd::NotStarted { stage, errno: 0, what }, 0);
-                }
-            }
-        }
-        self.groups.insert(share.group, LocalGroup { spec, server, procs, asked: BTreeMap::new() });
-    }
-
-    fn server(&self, spec: &Spec, share: &Share) -> Option<Server> {
-        let preput = spec.preput.iter().map(|p| (Bytes::from(p.key.to_vec()), Bytes::from(p.value.to_vec()))).collect();
-        let setup = GroupSetup {
-            group: spec.group,
-            size: spec.size,
-            local: share.procs.iter().map(|p| LocalRank { rank: p.rank, appnum: p.app }).collect(),
-            kvsname: spec.kvsname.clone(),
-            mapping: spec.mapping.clone(),
-            universe_size: u32::try_from(spec.universe_size).ok(),
-            preput,
-            spawner: (spec.group != Group(0)).then(|| self.specs.get(&Group(0)).map(|s| s.kvsname.clone())).flatten(),
-        };
-        Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
-    }
-
-    fn order(&self, spec: &Spec, share: &Share, local: usize, proc: ProcId) -> Option<RankOrder> {
-        let one = share.procs.get(local)?;
-        let app = spec.apps.get(one.app as usize)?;
-        let facts = RankFacts {
-            job: &spec.job,
-            generation: self.stamp.generation.0,
-            rank: one.rank.0,
-            size: spec.size,
-            local_rank: local as u32,
-            local_size: share.procs.len() as u32,
-            node: share.node_rank,
-            nodes: share.nodes,
-            host: &share.host_name,
-            reachable_as: &share.reachable_as,
-            bootstrap: if spec.bootstrap == Bootstrap::Pmi { plan::Bootstrap::Pmi } else { plan::Bootstrap::None },
-            spawned: spec.group != Group(0),
-        };
-        let env = rank_env(self.inherited.iter().cloned(), &convert::app_spec(app), &facts);
-        let stdin = match spec.stdin {
-            StdinTo::All => StdinSource::Pipe,
-            StdinTo::One(reader) if reader == proc => StdinSource::Pipe,
-            _ => StdinSource::Null,
-        };
-        Some(RankOrder {
-            proc,
-            argv: convert::argv(app),
-            env: env.into_iter().collect(),
-            cwd: app.wdir.as_ref().map(Into::into),
-            stdin,
-            pmi: spec.bootstrap == Bootstrap::Pmi,
-            cpus: (!one.cpus.is_empty()).then(|| one.cpus.clone()),
-            limits: convert::limits(&spec.rlimits),
-            umask: spec.umask,
-        })
-    }
-
     fn kill(&mut self, grace_ms: u64) {
         self.killed = true;
         self.acts.push(RankAct::Order(Order::Kill { which: Which::All, grace_ms }));
@@ -330,120 +244,10 @@ impl Ranks {
         self.sweep_if_idle();
     }
 
-    /// Bytes from a rank's PMI socket.
-    pub(super) fn pmi_input(&mut self, proc: ProcId, bytes: &[u8]) {
-        self.with_server(proc, |server, local, out| server.input(local, bytes, out));
-    }
-
-    /// A rank's PMI socket has ended.
-    pub(super) fn pmi_closed(&mut self, proc: ProcId, now_ms: u64) {
-        self.with_server(proc, |server, local, out| server.closed(local, out));
-        let phase = self.phase(proc);
-        let Some(state) = self.procs.get_mut(&proc) else { return };
-        state.pmi = false;
-        if let Some((end, maxrss_kib)) = state.exit.clone() {
-            self.finish(proc, end, maxrss_kib);
-        } else if phase == Phase::Initialised {
-            state.departed_ms = Some(now_ms);
-        }
-    }
-
-    fn phase(&self, proc: ProcId) -> Phase {
-        let state = self.procs.get(&proc);
-        let server = state.and_then(|s| Some((self.groups.get(&s.group)?.server.as_ref()?, s.local)));
-        server.map_or(Phase::Untouched, |(server, local)| convert::phase(server.phase(local)))
-    }
-
-    fn with_server(&mut self, proc: ProcId, call: impl FnOnce(&mut Server, usize, &mut Vec<Action>)) {
-        let Some(state) = self.procs.get(&proc) else { return };
-        let (group, local) = (state.group, state.local);
-        let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
-        let mut actions = Vec::new();
-        call(server, local, &mut actions);
-        self.carry_out(group, actions);
-    }
-
-    fn carry_out(&mut self, group: Group, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send { local, bytes } => {
-                    if let Some(proc) = self.proc_at(group, local) {
-                        self.acts.push(RankAct::PmiSend(proc, bytes));
-                    }
-                }
-                Action::Close { local } => {
-                    if let Some(proc) = self.proc_at(group, local) {
-                        self.acts.push(RankAct::PmiClose(proc));
-                    }
-                }
-                Action::FirstInit { rank } => self.up(&Initialised { group, rank }),
-                Action::Fence { seq, blob } => self.acts.push(RankAct::Fence(group, seq, blob)),
-                Action::Upcall { token, rank, call } => {
-                    let Some(state) = self.groups.get_mut(&group) else { continue };
-                    state.asked.insert(token, Asked::of(&call));
-                    let proc = ProcId(state.spec.first_proc.0 + rank.0);
-                    self.up(&Call { proc, token, ask: convert::ask(call) });
-                }
-                Action::Abort { rank, exitcode, message } => {
-                    self.abort(group, rank, AbortCause::Asked { code: exitcode, message });
-                }
-                Action::Broken { rank, error } => {
-                    self.abort(group, rank, AbortCause::Protocol { message: error.to_string() });
-                }
-                // The root judges by the exit, which carries the phase.
-                Action::Left { .. } => {}
-            }
-        }
-    }
-
-    fn abort(&mut self, group: Group, rank: Rank, cause: AbortCause) {
-        let Some(state) = self.groups.get(&group) else { return };
-        let proc = ProcId(state.spec.first_proc.0 + rank.0);
-        self.up(&Abort { proc, cause });
-    }
-
-    fn proc_at(&self, group: Group, local: usize) -> Option<ProcId> {
-        self.groups.get(&group)?.procs.get(local).copied()
-    }
-
-    fn call_answer(&mut self, message: CallAnswer) {
-        let Some(group) = self.groups.get_mut(&message.group) else { return };
-        let (Some(asked), Some(server)) = (group.asked.remove(&message.token), group.server.as_mut()) else { return };
-        let mut actions = Vec::new();
-        server.answer(message.token, convert::answer(asked, message.answer), &mut actions);
-        self.carry_out(message.group, actions);
-    }
-
-    fn fence_down(&mut self, frame: &Frame) {
-        let blob = match self.chunks.push(frame) {
-            Ok(Some(blob)) => blob,
-            Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "a fence's result is lost");
-                return;
-            }
-        };
-        let group = frame.header.group();
-        let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
-        let mut actions = Vec::new();
-        if let Err(error) = server.fence_done(frame.header.seq, &[blob], &mut actions) {
-            tracing::warn!(%error, "a fence's result does not fit");
-        }
-        self.carry_out(group, actions);
-    }
-
-    fn query(&mut self) {
-        let report = |(group, state): (&Group, &LocalGroup)| {
-            let fence = state.server.as_ref()?.waiting()?;
-            Some(FenceState { group: *group, seq: fence.seq, arrived: fence.arrived, absent: fence.missing })
-        };
-        let fences = self.groups.iter().filter_map(report).collect();
-        self.up(&QueryReport { fences });
-    }
-
     /// A new parent: everything again, since what was on its way may be lost. Every receiver knows how to hear it twice.
     fn resync(&mut self) {
-        self.started = self.procs.iter().filter_map(|(proc, s)| Some(ProcStarted { proc: *proc, pid: s.pid? })).collect();
+        self.started =
+            self.procs.iter().filter_map(|(proc, s)| Some(ProcStarted { proc: *proc, pid: s.pid? })).collect();
         self.exits = self.procs.values().filter_map(|s| s.told.clone()).collect();
         let spoken: Vec<Initialised> = self
             .procs
@@ -497,7 +301,7 @@ impl Ranks {
             }
         }
         for (group, rank) in departed {
-            self.abort(group, rank, AbortCause::Departed);
+            self.abort(group, rank, muster_protocol::message::AbortCause::Departed);
         }
         if !self.ending && self.lease.kill_at_ms().is_some_and(|at| at <= now_ms) {
             tracing::warn!("no word from the launcher for as long as ranks may live without it; killing them");

@@ -1,0 +1,101 @@
+//! Starting this host's share of a process group.
+
+use bytes::Bytes;
+use muster_core::plan::{self, RankFacts, rank_env};
+use muster_core::pmi::{GroupSetup, LocalRank, Server};
+use muster_protocol::message::{Bootstrap, ProcEnd, Share, Spec, StartStage, StdinTo};
+use muster_protocol::{Group, ProcId};
+
+use super::super::convert;
+use super::{LocalGroup, LocalProc, RankAct, Ranks};
+use crate::executor::border::{Order, RankOrder, StdinSource};
+
+impl Ranks {
+    pub(super) fn start(&mut self, share: Share) {
+        if self.groups.contains_key(&share.group) || self.ending {
+            return;
+        }
+        let Some(spec) = self.specs.get(&share.group).cloned() else {
+            tracing::error!(group = share.group.0, "a share came before its spec; it is not started");
+            return;
+        };
+        let pmi = spec.bootstrap == Bootstrap::Pmi;
+        let server = if pmi { self.server(&spec, &share) } else { None };
+        let mut procs = Vec::new();
+        for (local, one) in share.procs.iter().enumerate() {
+            let proc = ProcId(spec.first_proc.0 + one.rank.0);
+            procs.push(proc);
+            let state = LocalProc {
+                group: share.group,
+                local,
+                rank: one.rank,
+                pid: None,
+                pmi: false,
+                exit: None,
+                told: None,
+                departed_ms: None,
+            };
+            self.procs.insert(proc, state);
+            match self.order(&spec, &share, local, proc) {
+                Some(order) => self.acts.push(RankAct::Order(Order::Spawn(Box::new(order)))),
+                None => {
+                    let what = format!("the launcher names program {} of {}", one.app, spec.apps.len());
+                    let stage = StartStage::Setup;
+                    self.finish(proc, ProcEnd::NotStarted { stage, errno: 0, what }, 0);
+                }
+            }
+        }
+        self.groups.insert(share.group, LocalGroup { spec, server, procs, asked: std::collections::BTreeMap::new() });
+    }
+
+    pub(super) fn server(&self, spec: &Spec, share: &Share) -> Option<Server> {
+        let preput = spec.preput.iter().map(|p| (Bytes::from(p.key.to_vec()), Bytes::from(p.value.to_vec()))).collect();
+        let setup = GroupSetup {
+            group: spec.group,
+            size: spec.size,
+            local: share.procs.iter().map(|p| LocalRank { rank: p.rank, appnum: p.app }).collect(),
+            kvsname: spec.kvsname.clone(),
+            mapping: spec.mapping.clone(),
+            universe_size: u32::try_from(spec.universe_size).ok(),
+            preput,
+            spawner: (spec.group != Group(0)).then(|| self.specs.get(&Group(0)).map(|s| s.kvsname.clone())).flatten(),
+        };
+        Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
+    }
+
+    pub(super) fn order(&self, spec: &Spec, share: &Share, local: usize, proc: ProcId) -> Option<RankOrder> {
+        let one = share.procs.get(local)?;
+        let app = spec.apps.get(one.app as usize)?;
+        let facts = RankFacts {
+            job: &spec.job,
+            generation: self.stamp.generation.0,
+            rank: one.rank.0,
+            size: spec.size,
+            local_rank: local as u32,
+            local_size: share.procs.len() as u32,
+            node: share.node_rank,
+            nodes: share.nodes,
+            host: &share.host_name,
+            reachable_as: &share.reachable_as,
+            bootstrap: if spec.bootstrap == Bootstrap::Pmi { plan::Bootstrap::Pmi } else { plan::Bootstrap::None },
+            spawned: spec.group != Group(0),
+        };
+        let env = rank_env(self.inherited.iter().cloned(), &convert::app_spec(app), &facts);
+        let stdin = match spec.stdin {
+            StdinTo::All => StdinSource::Pipe,
+            StdinTo::One(reader) if reader == proc => StdinSource::Pipe,
+            _ => StdinSource::Null,
+        };
+        Some(RankOrder {
+            proc,
+            argv: convert::argv(app),
+            env: env.into_iter().collect(),
+            cwd: app.wdir.as_ref().map(Into::into),
+            stdin,
+            pmi: spec.bootstrap == Bootstrap::Pmi,
+            cpus: (!one.cpus.is_empty()).then(|| one.cpus.clone()),
+            limits: convert::limits(&spec.rlimits),
+            umask: spec.umask,
+        })
+    }
+}

@@ -6,6 +6,7 @@ enum { LINE = 256 };
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
+    meet_everybody();
     int rank, size, length, local, locals, found, *program;
     char host[MPI_MAX_PROCESSOR_NAME], line[LINE] = "";
     MPI_Comm near;
@@ -23,7 +24,6 @@ int main(int argc, char **argv) {
     for (int i = 0; rank == 0 && i < size; i++) puts(all + (size_t)i * LINE);
     free(all);
     MPI_Comm_free(&near);
-    meet_everybody();
     MPI_Finalize();
     return 0;
 }

@@ -246,9 +246,8 @@ impl Ranks {
 
     /// A new parent: everything again, since what was on its way may be lost. Every receiver knows how to hear it twice.
     fn resync(&mut self) {
-        self.started =
-            self.procs.iter().filter_map(|(proc, s)| Some(ProcStarted { proc: *proc, pid: s.pid? })).collect();
-        self.exits = self.procs.values().filter_map(|s| s.told.clone()).collect();
+        let procs = self.procs.iter().filter_map(|(proc, s)| Some(ProcStarted { proc: *proc, pid: s.pid? })).collect();
+        self.up(&Started { procs });
         let spoken: Vec<Initialised> = self
             .procs
             .iter()
@@ -258,6 +257,9 @@ impl Ranks {
         for message in &spoken {
             self.up(message);
         }
+        // The end of the host comes last: nothing is heard of it after that.
+        let procs = self.procs.values().filter_map(|s| s.told.clone()).collect();
+        self.up(&Exits { procs });
         if let Some(ended) = self.ended.clone() {
             self.up(&ended);
         }

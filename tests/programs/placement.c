@@ -1,12 +1,13 @@
 // placement: rank 0 prints one line for each rank, in order: "rank R of N on HOST, local L of M, program A". Local ranks and
 // their number are those of MPI_Comm_split_type, that is, of the ranks that the MPI believes to share memory.
-#include "part.h"
+#include <mpi.h>
+
+#include "common.h"
 
 enum { LINE = 256 };
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
-    meet_everybody();
     int rank, size, length, local, locals, found, *program;
     char host[MPI_MAX_PROCESSOR_NAME], line[LINE] = "";
     MPI_Comm near;

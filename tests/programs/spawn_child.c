@@ -1,5 +1,7 @@
 // spawn_child: what spawn_parent spawns. Each rank checks its arguments, joins the sum, and says where it ran.
+// Where CHILD_DIES is set, rank 0 ends by SIGSEGV once it knows its parent.
 #include <mpi.h>
+#include <signal.h>
 
 #include "common.h"
 
@@ -13,6 +15,10 @@ int main(int argc, char **argv) {
     char host[MPI_MAX_PROCESSOR_NAME];
     MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     MPI_Get_processor_name(host, &length);
+    if (rank == 0 && getenv("CHILD_DIES")) {
+        signal(SIGSEGV, SIG_DFL);
+        raise(SIGSEGV);
+    }
     MPI_Intercomm_merge(parent, 1, &all);
     MPI_Allreduce(&one, &sum, 1, MPI_INT, MPI_SUM, all);
     printf("child %d on %s among %d\n", rank, host, sum);

@@ -1,7 +1,7 @@
 //! The ranks' streams at the root, on a thread of their own.
 //!
-//! Output is written by a thread that may wait. While the terminal does not read, nothing is acknowledged, the windows of the
-//! ranks fill up and their pipes stall; neither the control plane nor the connections notice. Standard input goes the other way.
+//! Output is written by threads that may wait. While a terminal does not read, nothing is acknowledged, the windows of the
+//! ranks fill up and their pipes stall; neither the control plane nor the connections nor the other stream notice. Standard input goes the other way.
 
 mod input;
 mod lines;
@@ -14,7 +14,7 @@ use std::thread;
 
 use muster_core::tree::EdgeId;
 use muster_protocol::message::{Stamp, StdinTo, StreamEnd};
-use muster_protocol::{Group, ProcId};
+use muster_protocol::{Group, ProcId, Stream};
 use muster_transport::dial::Dialed;
 use tokio::sync::mpsc;
 
@@ -74,10 +74,13 @@ impl Output {
     pub fn start(stamp: Stamp, style: Style, reports: mpsc::UnboundedSender<OutputReport>) -> std::io::Result<Self> {
         // Unbounded by type, bounded by what is sent: a few orders for each child, group and host.
         let (orders, queue) = mpsc::unbounded_channel();
-        let sink = sink::Sink::new(style.label, style.dir.as_deref())?;
         let (done_sender, done) = mpsc::unbounded_channel();
-        let writer = writer::start(sink, done_sender, reports.clone())?;
-        let channels = plane::Channels { orders: queue, writer, done, reports };
+        let writer = |stream| {
+            let sink = sink::Sink::new(stream, style.label, style.dir.as_deref())?;
+            writer::start(stream, sink, done_sender.clone(), reports.clone())
+        };
+        let writers = [writer(Stream::Stdout)?, writer(Stream::Stderr)?];
+        let channels = plane::Channels { orders: queue, writers, done, reports: reports.clone() };
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

@@ -30,7 +30,7 @@ struct Seen {
 /// What the tasks of this thread share.
 struct Shared {
     stamp: Stamp,
-    writer: std_mpsc::Sender<Job>,
+    writers: [std_mpsc::Sender<Job>; 2],
     streams: RefCell<HashMap<(ProcId, Stream), Seen>>,
     input: RefCell<Input>,
     /// Something about standard input has changed.
@@ -45,17 +45,17 @@ struct Shared {
 /// The thread's ends of its channels.
 pub(super) struct Channels {
     pub(super) orders: mpsc::UnboundedReceiver<OutputOrder>,
-    pub(super) writer: std_mpsc::Sender<Job>,
+    pub(super) writers: [std_mpsc::Sender<Job>; 2],
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) reports: mpsc::UnboundedSender<OutputReport>,
 }
 
 /// Runs until the control plane is gone.
 pub(super) async fn run(stamp: Stamp, stdin: StdinTo, ranks: u32, channels: Channels) {
-    let Channels { mut orders, writer, mut done, reports } = channels;
+    let Channels { mut orders, writers, mut done, reports } = channels;
     let shared = Rc::new(Shared {
         stamp,
-        writer,
+        writers,
         streams: RefCell::default(),
         input: RefCell::new(Input::new(stamp, stdin, ranks)),
         input_changed: Notify::new(),
@@ -66,6 +66,7 @@ pub(super) async fn run(stamp: Stamp, stdin: StdinTo, ranks: u32, channels: Chan
         finishing: Cell::new(false),
     });
     let tasks = TaskTracker::new();
+    let mut unfinished = shared.writers.len();
     if stdin != StdinTo::Nobody {
         tokio::task::spawn_local(feed_input(shared.clone()));
     }
@@ -77,7 +78,12 @@ pub(super) async fn run(stamp: Stamp, stdin: StdinTo, ranks: u32, channels: Chan
             },
             Some(done) = done.recv() => match done {
                 Done::Written(proc, stream, end) => shared.written(proc, stream, end),
-                Done::Finished => drop(reports.send(OutputReport::Finished)),
+                Done::Finished => {
+                    unfinished -= 1;
+                    if unfinished == 0 {
+                        let _ = reports.send(OutputReport::Finished);
+                    }
+                }
             },
         }
         shared.finish_if_complete();
@@ -97,16 +103,18 @@ impl Shared {
                     sender.abort();
                 }
             }
-            OutputOrder::Group(group, first, size) => self.to_writer(Job::Group(group, first, size)),
+            OutputOrder::Group(group, first, size) => self.to_writers(|| Job::Group(group, first, size)),
             OutputOrder::Ends(ends) => self.expect(ends),
             OutputOrder::Lost(procs) => self.lost.borrow_mut().extend(procs),
             OutputOrder::Finish => self.finishing.set(true),
         }
     }
 
-    fn to_writer(&self, job: Job) {
-        // The writer ends only after this thread.
-        let _ = self.writer.send(job);
+    fn to_writers(&self, job: impl Fn() -> Job) {
+        for writer in &self.writers {
+            // The writers end only after this thread.
+            let _ = writer.send(job());
+        }
     }
 
     fn expect(&self, ends: Vec<StreamEnd>) {
@@ -124,7 +132,7 @@ impl Shared {
         };
         if self.ends.borrow().iter().all(complete) {
             self.finishing.set(false);
-            self.to_writer(Job::Finish);
+            self.to_writers(|| Job::Finish);
         }
     }
 
@@ -135,7 +143,8 @@ impl Shared {
         let seen = streams.entry((proc, stream)).or_insert(fresh);
         match seen.arrived.accept(frame.header.seq, frame.payload.len()) {
             Ok(Some(skip)) => {
-                self.to_writer(Job::Bytes(proc, stream, frame.payload.slice(skip..), seen.arrived.next()));
+                let job = Job::Bytes(proc, frame.payload.slice(skip..), seen.arrived.next());
+                let _ = self.writers[usize::from(stream == Stream::Stderr)].send(job);
             }
             // It came again over a new way: its host has not heard what became of it.
             Ok(None) => self.acknowledge(proc, stream, seen),

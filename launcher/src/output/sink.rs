@@ -1,4 +1,4 @@
-//! Where output goes: standard output and error, and files.
+//! Where one kind of output goes: to standard output or to standard error, and to files.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -34,36 +34,39 @@ struct Numbering {
 }
 
 #[derive(Debug, Default)]
-struct StreamSink {
+struct RankSink {
     lines: Lines,
     label: Option<Vec<u8>>,
     file: Option<(PathBuf, File)>,
 }
 
-/// All streams.
+/// The standard output, or the standard error, of all ranks.
 pub(super) struct Sink {
+    stream: Stream,
     label: bool,
     dir: Option<PathBuf>,
     groups: Vec<Numbering>,
-    streams: HashMap<(ProcId, Stream), StreamSink>,
-    pending: [Vec<u8>; 2],
-    /// Standard output and error without the buffers of the library, which would copy everything once more.
-    terminal: [File; 2],
+    ranks: HashMap<ProcId, RankSink>,
+    pending: Vec<u8>,
+    /// Our own standard output or error without the buffers of the library, which would copy everything once more.
+    terminal: File,
     reader_gone: bool,
 }
 
 impl Sink {
-    pub(super) fn new(label: bool, dir: Option<&Path>) -> io::Result<Self> {
+    pub(super) fn new(stream: Stream, label: bool, dir: Option<&Path>) -> io::Result<Self> {
+        let terminal = match stream {
+            Stream::Stderr => io::stderr().as_fd().try_clone_to_owned()?,
+            _ => io::stdout().as_fd().try_clone_to_owned()?,
+        };
         Ok(Self {
+            stream,
             label,
             dir: dir.map(Path::to_owned),
             groups: Vec::new(),
-            streams: HashMap::new(),
-            pending: [Vec::new(), Vec::new()],
-            terminal: [
-                File::from(io::stdout().as_fd().try_clone_to_owned()?),
-                File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            ],
+            ranks: HashMap::new(),
+            pending: Vec::new(),
+            terminal: File::from(terminal),
             reader_gone: false,
         })
     }
@@ -82,23 +85,22 @@ impl Sink {
         !self.label && matches!(self.groups.as_slice(), [only] if only.size == 1)
     }
 
-    fn stream(&mut self, proc: ProcId, stream: Stream) -> Result<&mut StreamSink, SinkError> {
-        if !self.streams.contains_key(&(proc, stream)) {
+    fn rank(&mut self, proc: ProcId) -> Result<&mut RankSink, SinkError> {
+        if !self.ranks.contains_key(&proc) {
             let (group, rank) = self.name(proc);
             let number = if group == Group(0) { rank.to_string() } else { format!("{group}.{rank}") };
             let label = self.label.then(|| format!("[{number}] ").into_bytes());
-            let file = self.dir.as_ref().map(|dir| open(dir, &number, stream)).transpose()?;
-            self.streams.insert((proc, stream), StreamSink { lines: Lines::default(), label, file });
+            let file = self.dir.as_ref().map(|dir| open(dir, &number, self.stream)).transpose()?;
+            self.ranks.insert(proc, RankSink { lines: Lines::default(), label, file });
         }
-        Ok(self.streams.entry((proc, stream)).or_default())
+        Ok(self.ranks.entry(proc).or_default())
     }
 
-    /// Takes bytes of a stream; they are written by [`Sink::write`], or before when much has come together.
-    pub(super) fn feed(&mut self, proc: ProcId, stream: Stream, bytes: &[u8]) -> Result<(), SinkError> {
+    /// Takes bytes of a rank; they are written by [`Sink::write`], or before when much has come together.
+    pub(super) fn feed(&mut self, proc: ProcId, bytes: &[u8]) -> Result<(), SinkError> {
         let direct = self.passes_through();
-        let to = usize::from(stream == Stream::Stderr);
-        let mut pending = std::mem::take(&mut self.pending[to]);
-        let one = self.stream(proc, stream)?;
+        let mut pending = std::mem::take(&mut self.pending);
+        let one = self.rank(proc)?;
         if let Some((path, file)) = &mut one.file {
             file.write_all(bytes).map_err(|e| file_error(path, &e))?;
         }
@@ -107,36 +109,32 @@ impl Sink {
         } else {
             one.lines.feed(bytes, one.label.as_deref(), &mut pending);
         }
-        self.pending[to] = pending;
-        if self.pending[to].len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+        self.pending = pending;
+        if self.pending.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
     }
 
     /// Writes what has come together.
     pub(super) fn write(&mut self) -> Result<(), SinkError> {
-        let [out, err] = &mut self.pending;
-        let [terminal_out, terminal_err] = &mut self.terminal;
-        let to_out = if self.reader_gone { Ok(()) } else { write_fully(terminal_out, out) };
-        // Nobody is left to be told that standard error is gone.
-        let _ = write_fully(terminal_err, err);
-        out.clear();
-        err.clear();
-        match to_out {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+        let result = if self.reader_gone { Ok(()) } else { write_fully(&mut self.terminal, &self.pending) };
+        self.pending.clear();
+        match (result, self.stream) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), stream) if error.kind() == io::ErrorKind::BrokenPipe => {
                 self.reader_gone = true;
-                Err(SinkError::ReaderGone)
+                // Nobody is left to be told that standard error is gone, and programs go on without it.
+                if stream == Stream::Stderr { Ok(()) } else { Err(SinkError::ReaderGone) }
             }
-            Err(error) => Err(SinkError::Failed(format!("standard output: {error}"))),
+            (Err(error), Stream::Stderr) => Err(SinkError::Failed(format!("standard error: {error}"))),
+            (Err(error), _) => Err(SinkError::Failed(format!("standard output: {error}"))),
         }
     }
 
     /// Writes unfinished last lines, in the order of ranks.
     pub(super) fn finish(&mut self) -> Result<(), SinkError> {
-        let mut streams: Vec<_> = self.streams.iter_mut().filter(|(_, s)| !s.lines.is_empty()).collect();
-        streams.sort_by_key(|(key, _)| **key);
-        for ((_, stream), sink) in streams {
-            let to = usize::from(*stream == Stream::Stderr);
-            sink.lines.flush(sink.label.as_deref(), &mut self.pending[to]);
+        let mut ranks: Vec<_> = self.ranks.iter_mut().filter(|(_, s)| !s.lines.is_empty()).collect();
+        ranks.sort_by_key(|(proc, _)| **proc);
+        for (_, sink) in ranks {
+            sink.lines.flush(sink.label.as_deref(), &mut self.pending);
         }
         self.write()
     }

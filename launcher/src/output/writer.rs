@@ -1,4 +1,4 @@
-//! The thread that writes: the only one that waits for terminals and disks.
+//! The threads that write, one for standard output and one for standard error: only they wait for terminals and disks.
 //!
 //! What is queued for it is bounded by the ranks' windows: nothing is acknowledged, and so nothing more comes, before it has
 //! been written. So the connections are always read, and a terminal that stands still for an hour costs no connection.
@@ -19,8 +19,8 @@ const BATCH_PIECES_MAX: usize = 64;
 
 /// What is to be written.
 pub(super) enum Job {
-    /// Bytes of a stream, and the offset after them.
-    Bytes(ProcId, Stream, Bytes, u64),
+    /// Bytes of a rank, and the offset after them.
+    Bytes(ProcId, Bytes, u64),
     /// How processes of a group are numbered.
     Group(Group, ProcId, u32),
     /// Everything has come: unfinished lines, too.
@@ -32,22 +32,24 @@ pub(super) enum Job {
 pub(super) enum Done {
     /// A stream, up to this offset.
     Written(ProcId, Stream, u64),
-    /// Everything.
+    /// Everything of this thread's stream.
     Finished,
 }
 
-/// Starts the thread.
+/// Starts the thread of one stream.
 pub(super) fn start(
+    stream: Stream,
     sink: Sink,
     done: mpsc::UnboundedSender<Done>,
     reports: mpsc::UnboundedSender<OutputReport>,
 ) -> std::io::Result<std_mpsc::Sender<Job>> {
     let (jobs, queue) = std_mpsc::channel();
-    thread::Builder::new().name("writer".to_owned()).spawn(move || run(sink, &queue, &done, &reports))?;
+    thread::Builder::new().name("writer".to_owned()).spawn(move || run(stream, sink, &queue, &done, &reports))?;
     Ok(jobs)
 }
 
 fn run(
+    stream: Stream,
     mut sink: Sink,
     queue: &std_mpsc::Receiver<Job>,
     done: &mpsc::UnboundedSender<Done>,
@@ -66,16 +68,16 @@ fn run(
         let mut finish = false;
         for job in std::iter::once(first).chain(queue.try_iter().take(BATCH_PIECES_MAX)) {
             match job {
-                Job::Bytes(proc, stream, bytes, end) => {
-                    tell(sink.feed(proc, stream, &bytes));
-                    written.insert((proc, stream), end);
+                Job::Bytes(proc, bytes, end) => {
+                    tell(sink.feed(proc, &bytes));
+                    written.insert(proc, end);
                 }
                 Job::Group(group, first, size) => sink.group(group, first, size),
                 Job::Finish => finish = true,
             }
         }
         tell(sink.write());
-        for ((proc, stream), end) in written {
+        for (proc, end) in written {
             let _ = done.send(Done::Written(proc, stream, end));
         }
         if finish {

@@ -34,6 +34,8 @@ use super::signal_source::{self, Asked, SignalSource};
 
 /// Inputs that wait for the loop.
 const INBOX_MAX: usize = 65_536;
+/// Time that ranks and their output have after the second demand for the end, in milliseconds.
+const IMPATIENT_MS: u64 = 2_000;
 /// Time that queued frames have to leave when the job is over.
 const FAREWELL: Duration = Duration::from_millis(500);
 /// Lease of the ranks of a launcher that the user has suspended, in milliseconds: nobody renews it meanwhile.
@@ -84,6 +86,8 @@ struct Shell {
     over: Option<(Outcome, Option<Cause>)>,
     output_finished: bool,
     end_signals: u32,
+    /// The user has asked twice: when nothing is waited for any more, and the signal that asked.
+    impatient: Option<(u64, i32)>,
 }
 
 enum Wake {
@@ -138,6 +142,7 @@ impl Shell {
             over: None,
             output_finished: false,
             end_signals: 0,
+            impatient: None,
         })
     }
 
@@ -152,6 +157,10 @@ impl Shell {
             }
             let wake = self.wake(&mut source, &mut heartbeat).await;
             let now_ms = boottime_ms();
+            if let Some((_, signal)) = self.impatient.filter(|(at, _)| *at <= now_ms) {
+                let cause = Cause::Signal { signal };
+                return Ok(Ended { outcome: cause.outcome(), cause: Some(cause) });
+            }
             match wake {
                 Wake::Tree(input) => {
                     self.tree_input(input, now_ms);
@@ -179,6 +188,7 @@ impl Shell {
             self.job.connecting().then_some(self.connect_deadline_ms),
             self.timeout_ms.filter(|_| self.over.is_none()).map(|(at, _)| at),
             self.reporter.next_due_ms(),
+            self.impatient.map(|(at, _)| at),
         ];
         let wait = due.into_iter().flatten().min().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         tokio::select! {
@@ -264,7 +274,7 @@ impl Shell {
         }
     }
 
-    /// A signal came. After the third demand for the end nothing is waited for.
+    /// A signal came. After the second demand for the end output is waited for a little, after the third nothing is.
     async fn signal(&mut self, asked: Asked, now_ms: u64) -> Option<Ended> {
         match asked {
             Asked::End(signal) => {
@@ -272,6 +282,9 @@ impl Shell {
                 if self.end_signals > 2 || (self.end_signals > 1 && self.over.is_some()) {
                     let cause = Cause::Signal { signal };
                     return Some(Ended { outcome: cause.outcome(), cause: Some(cause) });
+                }
+                if self.end_signals == 2 {
+                    self.impatient = Some((now_ms + IMPATIENT_MS, signal));
                 }
                 self.job.end_signal(signal, now_ms);
             }

@@ -1,5 +1,5 @@
 # The commands of this repository. `make` alone prints them.
-.PHONY: help setup build demo test check bench clean
+.PHONY: help setup build demo test conformance check bench clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -15,6 +15,9 @@ demo: build ## four agents on this machine, eight MPI ranks over them, and where
 
 test: build ## every test of the workspace, those on the cluster of namespaces included
 	@scripts/test.sh
+
+conformance: build ## MPICH's and mpi4py's own test suites, under muster and under MPICH's mpiexec
+	@scripts/conformance/ci.sh
 
 check: setup ## format, lints, licences and sources of dependencies, documentation
 	@scripts/check.sh

@@ -8,13 +8,14 @@ use std::path::Path;
 use anyhow::Context;
 use muster_transport::identity::JobKey;
 
+use crate::report;
 use crate::run::Usage;
 
 /// Makes a job key: into a new file that only its owner reads, or to standard output.
 pub fn new(file: Option<&str>) -> anyhow::Result<()> {
     let key = JobKey::generate();
     let Some(file) = file else {
-        return std::io::stdout().write_all(key.as_bytes()).context("standard output");
+        return report::print(&key);
     };
     let mut out = OpenOptions::new()
         .write(true)

@@ -2,7 +2,6 @@
 //! `muster`: starts and keeps alive the ranks of collective jobs.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -32,6 +31,7 @@ fn main() -> ExitCode {
             Outcome::Usage
         }
     };
+    report::flush();
     ExitCode::from(outcome.code())
 }
 
@@ -50,18 +50,10 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
         }
         Command::Plan { run, json } => plan::show(&run, json, site)?,
         Command::KeyNew { file } => key::new(file.as_deref())?,
-        Command::Help(text) => print(&text)?,
-        Command::Version => print(&format!("muster {}\n", env!("CARGO_PKG_VERSION")))?,
+        Command::Help(text) => report::print(&text)?,
+        Command::Version => report::print(&format!("muster {}\n", env!("CARGO_PKG_VERSION")))?,
     }
     Ok(Outcome::Success)
-}
-
-/// A reader that has seen enough is no error.
-fn print(text: &str) -> anyhow::Result<()> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
-    }
 }
 
 /// This program once more, as an agent of a launcher on this machine.

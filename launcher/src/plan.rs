@@ -1,11 +1,8 @@
 //! `muster plan`: what `muster run` would start where, without starting anything.
 
-use std::io::Write;
-
-use anyhow::Context;
-
 use crate::cli::RunOptions;
 use crate::discover::Surroundings;
+use crate::report::print;
 use crate::run::Usage;
 use crate::run::prepare::place;
 
@@ -14,5 +11,5 @@ pub fn show(options: &RunOptions, json: bool, site: &Surroundings) -> anyhow::Re
     let (_, plan) = place(options, site).map_err(|e| Usage(e.to_string()))?;
     let sheet = plan.sheet();
     let text = if json { serde_json::to_string_pretty(&sheet)? + "\n" } else { sheet.to_string() };
-    std::io::stdout().lock().write_all(text.as_bytes()).context("standard output")
+    print(&text)
 }

@@ -39,8 +39,6 @@ pub enum Event {
     TreeReady {
         /// How many.
         hosts: usize,
-        /// Connections that the launcher holds itself.
-        children: usize,
     },
     /// A rank runs.
     RankStarted {
@@ -81,6 +79,11 @@ pub enum Event {
         arrived: usize,
         /// Ranks that have not, with their hosts.
         absent: Vec<(Rank, String)>,
+        /// Hosts that did not answer the question.
+        silent_hosts: Vec<String>,
+    },
+    /// Somebody asked which ranks have not arrived at a fence, and no rank waits in one.
+    NoFenceWaiting {
         /// Hosts that did not answer the question.
         silent_hosts: Vec<String>,
     },

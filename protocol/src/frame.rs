@@ -127,6 +127,8 @@ kinds! {
 pub const FLAG_MORE: u16 = 1;
 /// Set on the last bytes of a stream.
 pub const FLAG_END: u16 = 2;
+/// Set on an acknowledgement of standard input by a host that has a new way up: send again from there.
+pub const FLAG_ANNOUNCE: u16 = 4;
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

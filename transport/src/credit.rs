@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use thiserror::Error;
 
 /// The other side broke the rules of a stream.
@@ -28,75 +28,21 @@ pub enum CreditError {
         /// The offset that came.
         got: u64,
     },
-    /// Bytes were asked for that have already been let go.
-    #[error("replay from offset {from} was asked for, but bytes are kept from {kept} only")]
-    Gone {
-        /// The offset asked for.
-        from: u64,
-        /// The oldest offset kept.
-        kept: u64,
-    },
     /// A stream that is longer than offsets can count.
     #[error("offset {0} and what follows pass the end of what offsets can count")]
     Overflow(u64),
 }
 
-/// The sender's view: at most `limit` bytes are on their way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
-    limit: u64,
-    sent: u64,
-    acked: u64,
-}
+/// Neighbouring pieces up to this size are kept as one: a stream of single bytes costs no more than its bytes.
+const SMALL_BYTES: usize = 4 << 10;
 
-impl Window {
-    /// A window at the beginning of a stream.
-    pub fn new(limit_bytes: u32) -> Self {
-        Self { limit: u64::from(limit_bytes), sent: 0, acked: 0 }
-    }
-
-    /// Bytes that may be sent now.
-    pub fn room(&self) -> u64 {
-        self.limit.saturating_sub(self.sent - self.acked)
-    }
-
-    /// Changes the limit; with less than what is on its way there is no room until acknowledgements come.
-    pub fn set_limit(&mut self, limit_bytes: u32) {
-        self.limit = u64::from(limit_bytes);
-    }
-
-    /// Counts bytes as sent; the caller has asked for [`Window::room`].
-    pub fn sent(&mut self, bytes: u64) {
-        debug_assert!(bytes <= self.room(), "{bytes} bytes sent into a room of {}", self.room());
-        self.sent += bytes;
-    }
-
-    /// Takes an acknowledgement of everything below `offset`; an older one than the last changes nothing.
-    pub fn acked(&mut self, offset: u64) -> Result<(), CreditError> {
-        if offset > self.sent {
-            return Err(CreditError::AckBeyondSent { acked: offset, sent: self.sent });
-        }
-        self.acked = self.acked.max(offset);
-        Ok(())
-    }
-
-    /// Bytes sent and not acknowledged.
-    pub fn in_flight(&self) -> u64 {
-        self.sent - self.acked
-    }
-
-    /// The offset of the next byte to send.
-    pub fn offset(&self) -> u64 {
-        self.sent
-    }
-}
-
-/// What has been sent and not been acknowledged, in the pieces in which it was sent.
+/// The sender's view: what has not been acknowledged, sent or not, in about the pieces in which it was read.
 #[derive(Debug, Clone, Default)]
 pub struct Unacked {
     start: u64,
     bytes: u64,
-    chunks: VecDeque<Bytes>,
+    /// Pieces with their offsets, without gaps.
+    pieces: VecDeque<(u64, Bytes)>,
 }
 
 impl Unacked {
@@ -106,11 +52,13 @@ impl Unacked {
     }
 
     /// Keeps a piece and returns its offset.
-    pub fn push(&mut self, chunk: Bytes) -> u64 {
+    pub fn push(&mut self, piece: Bytes) -> u64 {
         let offset = self.end();
-        self.bytes += chunk.len() as u64;
-        if !chunk.is_empty() {
-            self.chunks.push_back(chunk);
+        self.bytes += piece.len() as u64;
+        match self.pieces.back_mut() {
+            Some((_, last)) if last.len() + piece.len() <= SMALL_BYTES => *last = joined(last, &piece),
+            _ if piece.is_empty() => {}
+            _ => self.pieces.push_back((offset, piece)),
         }
         offset
     }
@@ -121,37 +69,40 @@ impl Unacked {
             return Err(CreditError::AckBeyondSent { acked: offset, sent: self.end() });
         }
         let freed = offset.saturating_sub(self.start);
-        let mut rest = freed;
-        while let Some(front) = self.chunks.front_mut().filter(|_| rest > 0) {
-            let len = front.len() as u64;
-            if len > rest {
-                // Copied, so that a small rest does not hold on to the large buffer it came in.
-                *front = Bytes::copy_from_slice(&front[rest as usize..]);
-                break;
-            }
-            rest -= len;
-            self.chunks.pop_front();
-        }
         self.start += freed;
         self.bytes -= freed;
+        while let Some((at, front)) = self.pieces.front_mut().filter(|(at, _)| *at < self.start) {
+            let done = (self.start - *at).min(front.len() as u64) as usize;
+            if done == front.len() {
+                self.pieces.pop_front();
+                continue;
+            }
+            front.advance(done);
+            *at = self.start;
+            if front.len() <= SMALL_BYTES {
+                // Copied, so that a small rest does not hold on to the large buffer it came in.
+                *front = Bytes::copy_from_slice(front);
+            }
+        }
+        if self.pieces.is_empty() {
+            // An idle stream holds no memory.
+            self.pieces = VecDeque::new();
+        }
         Ok(freed)
     }
 
-    /// Everything kept from `offset` on, with the offset of each piece.
-    pub fn replay_from(&self, offset: u64) -> Result<impl Iterator<Item = (u64, Bytes)> + '_, CreditError> {
-        if offset < self.start {
-            return Err(CreditError::Gone { from: offset, kept: self.start });
-        }
-        if offset > self.end() {
-            return Err(CreditError::AckBeyondSent { acked: offset, sent: self.end() });
-        }
-        let mut at = self.start;
-        Ok(self.chunks.iter().filter_map(move |chunk| {
-            let (from, to) = (at, at + chunk.len() as u64);
-            at = to;
-            let skip = offset.saturating_sub(from).min(to - from);
-            (from + skip < to).then(|| (from + skip, chunk.slice(skip as usize..)))
-        }))
+    /// The first bytes kept at `offset` or after it, up to the end of their piece, and their offset. It is `offset`, unless
+    /// that has been let go.
+    pub fn piece_from(&self, offset: u64) -> Option<(u64, Bytes)> {
+        let index = self.pieces.partition_point(|(at, piece)| at + piece.len() as u64 <= offset);
+        let (at, piece) = self.pieces.get(index)?;
+        let skip = offset.saturating_sub(*at);
+        Some((at + skip, piece.slice(skip as usize..)))
+    }
+
+    /// Bytes that may be kept on top when there may be `limit_bytes`.
+    pub fn room(&self, limit_bytes: u32) -> u64 {
+        u64::from(limit_bytes).saturating_sub(self.bytes)
     }
 
     /// The oldest offset kept.
@@ -173,6 +124,13 @@ impl Unacked {
     pub fn is_empty(&self) -> bool {
         self.bytes == 0
     }
+}
+
+/// Both pieces as one, in the memory of the first if nobody else looks at it.
+fn joined(first: &mut Bytes, second: &[u8]) -> Bytes {
+    let mut both = std::mem::take(first).try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    both.extend_from_slice(second);
+    both.freeze()
 }
 
 /// The receiver's view: everything below `next` has been handed on.
@@ -257,20 +215,24 @@ mod tests {
         }
         /// The wire loses what is on it, and the sender replays what it still has.
         fn reconnect(&mut self) {
-            self.wire = self.unacked.replay_from(self.unacked.start()).unwrap().collect();
+            self.wire.clear();
+            let mut cursor = self.unacked.start();
+            while let Some((offset, piece)) = self.unacked.piece_from(cursor) {
+                cursor = offset + piece.len() as u64;
+                self.wire.push_back((offset, piece));
+            }
         }
     }
 
     proptest! {
         #[test]
         fn each_byte_is_handed_on_once_and_in_order(steps in steps(), limit in 1u32..200) {
-            let (mut model, mut window, mut source) = (Model::default(), Window::new(limit), 0u64..);
+            let (mut model, mut source) = (Model::default(), 0u64..);
             for step in steps {
                 match step {
                     Step::Send(bytes) => {
-                        let bytes = bytes.min(window.room() as usize);
+                        let bytes = bytes.min(model.unacked.room(limit) as usize);
                         let chunk: Bytes = source.by_ref().take(bytes).map(|n| n as u8).collect::<Vec<_>>().into();
-                        window.sent(bytes as u64);
                         let offset = model.unacked.push(chunk.clone());
                         model.wire.push_back((offset, chunk));
                     }
@@ -278,31 +240,26 @@ mod tests {
                     Step::Ack | Step::LateAck(_) => {
                         let late = if let Step::LateAck(late) = step { late } else { 0 };
                         let offset = model.dedup.next().saturating_sub(late);
-                        window.acked(offset).unwrap();
                         model.unacked.ack(offset).unwrap();
                     }
                     Step::Reconnect => model.reconnect(),
                 }
-                prop_assert!(window.in_flight() <= u64::from(limit));
-                prop_assert_eq!(window.in_flight(), model.unacked.len());
-                prop_assert_eq!(window.offset(), model.unacked.end());
+                prop_assert!(model.unacked.len() <= u64::from(limit));
                 let due: Vec<u8> = (0..model.dedup.next()).map(|n| n as u8).collect();
                 prop_assert_eq!(&model.handed_on, &due);
             }
             model.reconnect();
             model.deliver(usize::MAX >> 1);
-            prop_assert_eq!(model.handed_on.len() as u64, window.offset());
+            prop_assert_eq!(model.handed_on.len() as u64, model.unacked.end());
         }
     }
 
     #[test]
     fn breaking_the_rules_is_an_error() {
-        let mut window = Window::new(100);
-        window.sent(60);
-        assert_eq!(window.room(), 40);
-        assert_eq!(window.acked(61), Err(CreditError::AckBeyondSent { acked: 61, sent: 60 }));
-        window.set_limit(10);
-        assert_eq!(window.room(), 0);
+        let mut unacked = Unacked::new();
+        unacked.push(Bytes::from_static(&[0; 60]));
+        assert_eq!((unacked.room(100), unacked.room(10)), (40, 0));
+        assert_eq!(unacked.ack(61), Err(CreditError::AckBeyondSent { acked: 61, sent: 60 }));
         let mut dedup = Dedup::new();
         assert_eq!(dedup.accept(1, 5), Err(CreditError::Gap { expected: 0, got: 1 }));
         assert_eq!(dedup.accept(u64::MAX, 5), Err(CreditError::Overflow(u64::MAX)));
@@ -313,15 +270,42 @@ mod tests {
     }
 
     #[test]
-    fn replay_begins_inside_a_piece() {
+    fn sending_goes_on_inside_a_piece_and_behind_what_was_acknowledged_meanwhile() {
         let mut unacked = Unacked::new();
-        unacked.push(Bytes::from_static(b"hello "));
-        unacked.push(Bytes::from_static(b"world"));
-        assert_eq!(unacked.ack(2), Ok(2));
-        let replay = |from| unacked.replay_from(from).map(|pieces| pieces.collect::<Vec<_>>());
-        assert_eq!(replay(4), Ok(vec![(4, Bytes::from_static(b"o ")), (6, Bytes::from_static(b"world"))]));
-        assert_eq!(replay(11), Ok(vec![]));
-        assert_eq!(replay(1), Err(CreditError::Gone { from: 1, kept: 2 }));
-        assert!(replay(12).is_err());
+        unacked.push(Bytes::from(vec![1; SMALL_BYTES]));
+        unacked.push(Bytes::from(vec![2; SMALL_BYTES]));
+        let second = SMALL_BYTES as u64;
+        let at = |unacked: &Unacked, offset| unacked.piece_from(offset).map(|(at, piece)| (at, piece.len(), piece[0]));
+        assert_eq!(at(&unacked, 4), Some((4, SMALL_BYTES - 4, 1)));
+        assert_eq!(at(&unacked, second), Some((second, SMALL_BYTES, 2)));
+        assert_eq!(at(&unacked, 2 * second), None);
+        // Sent again from the beginning, and then an older sending is acknowledged.
+        assert_eq!(unacked.ack(second + 2), Ok(second + 2));
+        assert_eq!(at(&unacked, 0), Some((second + 2, SMALL_BYTES - 2, 2)));
+        assert_eq!(unacked.ack(1), Ok(0));
+        assert_eq!(unacked.ack(2 * second), Ok(second - 2));
+        assert_eq!(at(&unacked, 0), None);
+        assert_eq!(unacked.push(Bytes::from_static(b"more")), 2 * second);
+        assert_eq!(at(&unacked, 0), Some((2 * second, 4, b'm')));
+    }
+
+    #[test]
+    fn single_bytes_are_kept_in_few_pieces() {
+        let mut unacked = Unacked::new();
+        let sent_before = |unacked: &Unacked| unacked.piece_from(0).map(|(_, piece)| piece);
+        let mut held = Vec::new();
+        for n in 0..100_000u32 {
+            unacked.push(Bytes::copy_from_slice(&[n as u8]));
+            // What is being sent is shared, and must not change below whoever sends it.
+            held.extend(sent_before(&unacked).filter(|_| n % 1_000 == 0));
+        }
+        assert_eq!(unacked.pieces.len(), 100_000usize.div_ceil(SMALL_BYTES));
+        assert_eq!(held[0][..], [0]);
+        let mut cursor = 0;
+        while let Some((offset, piece)) = unacked.piece_from(cursor) {
+            assert!(offset == cursor && piece.iter().enumerate().all(|(i, byte)| *byte == (cursor + i as u64) as u8));
+            cursor += piece.len() as u64;
+        }
+        assert_eq!(cursor, 100_000);
     }
 }

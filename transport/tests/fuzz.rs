@@ -5,7 +5,7 @@
 mod common;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::BytesMut;
 use common::{Numbers, dialer, gate, hello, identity, output, port, welcome};
@@ -34,8 +34,10 @@ fn fuzz(name: &str, mut case: impl FnMut(u64)) {
     }
     let seconds = std::env::var("MUSTER_FUZZ_SECONDS").ok().and_then(|s| s.parse().ok()).unwrap_or(2.0);
     let until = Instant::now() + Duration::from_secs_f64(seconds);
-    let mut seed = 0;
-    while seed < 20 || Instant::now() < until {
+    // Other cases in every run; a failure names its seed.
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs()) << 20;
+    let mut seed = first;
+    while seed < first + 20 || Instant::now() < until {
         run(seed);
         seed += 1;
     }

@@ -9,7 +9,6 @@ use muster_protocol::hello::{Hello, HostFacts, Lane, RELEASE, Refusal, Role, Wel
 use muster_sys::clock::boottime_ms;
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Guest;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -18,6 +17,7 @@ use crate::executor::border::{Executor, Report};
 use crate::session::bulk::{Bulk, BulkReport};
 use crate::session::tree::TreeInput;
 use crate::session::{Job, JobInput, Over, PmiInput, Surroundings};
+use crate::signals::{Asked, Signals};
 
 /// Inputs that wait for the loop; whoever would add another one waits instead.
 const INBOX_MAX: usize = 4_096;
@@ -64,12 +64,19 @@ struct Inboxes {
     executor: mpsc::UnboundedReceiver<Report>,
 }
 
+impl Inboxes {
+    /// New ends for a new job; senders of the old one find nobody.
+    fn renew(&mut self) {
+        (self.tree, self.pmi, self.parent) = (mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX));
+    }
+}
+
 /// What woke the loop.
 enum Wake {
     Guest(Box<Guest>),
     Input(JobInput),
     Time,
-    Terminate(&'static str),
+    Signal(Asked),
 }
 
 impl Agent {
@@ -107,18 +114,17 @@ impl Agent {
 
     /// Serves until told to end.
     pub async fn run(mut self) -> std::io::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut signals = Signals::new()?;
         let started_ms = boottime_ms();
         tracing::info!(listening = self.door.describe(), release = RELEASE, "agent is ready");
         while !self.is_done(started_ms) {
-            let wake = self.wake(started_ms, &mut terminate, &mut interrupt).await;
+            let wake = self.wake(started_ms, &mut signals).await;
             let now_ms = boottime_ms();
             self.take(wake, now_ms);
             self.take_waiting(now_ms);
             if let Some(job) = &mut self.job {
                 job.settle(now_ms);
-                if job.over() == Over::Yes {
+                if job.over(now_ms) == Over::Yes {
                     self.end_job();
                 }
             }
@@ -130,7 +136,7 @@ impl Agent {
         Ok(())
     }
 
-    async fn wake(&mut self, started_ms: u64, terminate: &mut Signal, interrupt: &mut Signal) -> Wake {
+    async fn wake(&mut self, started_ms: u64, signals: &mut Signals) -> Wake {
         let timer = self.timer(started_ms);
         let inboxes = &mut self.inboxes;
         tokio::select! {
@@ -140,10 +146,9 @@ impl Agent {
             Some(input) = inboxes.parent.1.recv() => Wake::Input(input),
             Some(input) = inboxes.tree.1.recv() => Wake::Input(JobInput::Tree(input)),
             Some(report) = inboxes.bulk.recv() => Wake::Input(JobInput::Bulk(report)),
-            guest = self.door.next() => Wake::Guest(Box::new(guest)),
-            _ = terminate.recv() => Wake::Terminate("its agent was told to end (SIGTERM)"),
-            _ = interrupt.recv() => Wake::Terminate("its agent was told to end (SIGINT)"),
+            asked = signals.next() => Wake::Signal(asked),
             () = timer => Wake::Time,
+            guest = self.door.next() => Wake::Guest(Box::new(guest)),
         }
     }
 
@@ -170,7 +175,12 @@ impl Agent {
                     job.tick(now_ms);
                 }
             }
-            Wake::Terminate(why) => self.terminate(why, now_ms),
+            Wake::Signal(Asked::End(why)) => self.terminate(why, now_ms),
+            Wake::Signal(Asked::Pass(signal)) => {
+                if let Some(job) = &mut self.job {
+                    job.pass_signal(signal);
+                }
+            }
         }
     }
 
@@ -251,8 +261,11 @@ impl Agent {
         if let Some(theirs) = self.settings.job.as_ref().filter(|job| **job != hello.job) {
             return Err(Refusal::WrongJob { theirs: theirs.clone() });
         }
-        if hello.role == Role::Probe {
-            return Ok(version);
+        match hello.role {
+            Role::Probe => return Ok(version),
+            // It looks for a launcher that listens, and this is none.
+            Role::Joiner => return Err(Refusal::NotInList { name: hello.your_name.clone() }),
+            Role::Launcher | Role::Parent => {}
         }
         if self.leaving && hello.lane == Lane::Control {
             return Err(Refusal::Leaving);
@@ -269,7 +282,7 @@ impl Agent {
                 Err(Refusal::StaleEpoch { promised: job.stamp().epoch })
             }
             (false, Lane::Control) => {
-                if !job.has_parent(now_ms) {
+                if job.is_orphan() {
                     // Its launcher is gone and another one asks: the ranks it left behind end now, not with their lease.
                     job.give_up(0, now_ms);
                 }
@@ -291,6 +304,8 @@ impl Agent {
             return;
         }
         if self.job.is_none() {
+            // What tasks of an earlier job still have to say is nobody's business any more.
+            self.inboxes.renew();
             let job = Job::new(&guest.hello, self.surroundings());
             tracing::info!(job = guest.hello.job, launcher = guest.hello.from, "job begins");
             self.job = Some(job);

@@ -10,10 +10,13 @@ use muster_protocol::hello::Lane;
 use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
 use muster_transport::gate::{Gate, Guest, Source, greet};
 use muster_transport::stream;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::join::JoinDoor;
+
+/// Pause when the system has no descriptor for a new connection: it has one again when others end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The agent's door.
 pub enum Door {
@@ -87,17 +90,22 @@ impl LocalDoor {
                         return guest;
                     }
                 }
-                accepted = self.listener.accept() => {
-                    if let Ok((socket, _)) = accepted {
-                        self.greetings.spawn(async move {
-                            let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
-                            let greeting = greet(stream::unix(socket), Source::Local);
-                            tokio::time::timeout(limit, greeting).await.ok()?.ok()
-                        });
+                accepted = self.listener.accept() => match accepted {
+                    Ok((socket, _)) => self.greet(socket),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection on the local socket");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
-                }
+                },
             }
         }
+    }
+
+    fn greet(&mut self, socket: UnixStream) {
+        self.greetings.spawn(async move {
+            let limit = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
+            tokio::time::timeout(limit, greet(stream::unix(socket), Source::Local)).await.ok()?.ok()
+        });
     }
 }
 

@@ -73,6 +73,7 @@ impl JoinDoor {
 }
 
 async fn dial_as_wished(dialer: Dialer, target: Target, mut wished: mpsc::Receiver<Lane>, found: mpsc::Sender<Guest>) {
+    let mut told = String::new();
     while let Some(lane) = wished.recv().await {
         let mut pause = PAUSE_FIRST;
         loop {
@@ -83,7 +84,11 @@ async fn dial_as_wished(dialer: Dialer, target: Target, mut wished: mpsc::Receiv
                     }
                     break;
                 }
-                Err(why) => tracing::debug!(why, "the launcher is not joined yet"),
+                Err(why) if why != told => {
+                    tracing::warn!(why, "the launcher is not joined yet");
+                    told = why;
+                }
+                Err(_) => {}
             }
             if lane == Lane::Bulk && pause >= PAUSE_LAST {
                 // Its job has ended meanwhile; one that goes on asks again.

@@ -10,3 +10,5 @@ pub mod executor;
 pub mod join;
 pub mod session;
 pub mod setup;
+mod signals;
+pub mod teller;

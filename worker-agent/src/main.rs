@@ -2,10 +2,12 @@
 //! `muster-agent`: starts ranks on this host for launchers that hold the job key.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use muster_core::exit::Outcome;
 use muster_worker_agent::setup::{self, Options};
+use muster_worker_agent::teller;
 
 fn main() -> ExitCode {
     let options = match Options::try_parse() {
@@ -18,8 +20,14 @@ fn main() -> ExitCode {
         }
     };
     setup::start_logging(options.log);
+    let status = obey(&options);
+    teller::flush(Duration::from_secs(1));
+    status
+}
+
+fn obey(options: &Options) -> ExitCode {
     if options.check {
-        return match setup::check(&options) {
+        return match setup::check(options) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 tracing::error!("not ready: {}", setup::sentence(&error));

@@ -24,6 +24,7 @@ use crate::agent::{Agent, Settings, incarnation};
 use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
 use crate::join::{JoinDoor, Target};
+use crate::teller::Teller;
 
 /// Starts ranks on this host for launchers that hold the job key.
 #[derive(Debug, Clone, Parser)]
@@ -210,7 +211,7 @@ pub fn sentence(error: &anyhow::Error) -> String {
 
 /// Logs to standard error.
 pub fn start_logging(level: tracing::Level) {
-    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false);
+    let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(Teller::default).with_ansi(false);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = subscriber.try_init();
 }

@@ -156,7 +156,7 @@ fn a_frame_of_another_epoch_or_generation_changes_nothing() {
             sender.send(frame).await.unwrap();
         }
         round_trip(&sender, &mut receiver).await;
-        assert!(matches!(rig.orders.try_recv(), Ok(Order::Spawn(order)) if order.argv == ["program"] && order.pmi));
+        assert!(matches!(rig.orders.try_recv(), Ok(Order::Spawn(order)) if *order.argv == ["program"] && order.pmi));
     });
 }
 

@@ -5,8 +5,10 @@ use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ProcId;
@@ -15,7 +17,7 @@ use muster_sys::stage::Stage;
 use muster_sys::status::ExitStatus;
 use muster_worker_agent::executor::border::{PMI_FD_NUMBER, Resource, ResourceLimit};
 use muster_worker_agent::executor::{
-    Executor, LocalExecutor, Order, OrderError, RankOrder, Report, StdinSource, Which,
+    Executor, LocalExecutor, Order, OrderError, RankEnv, RankOrder, Report, StdinSource, Which,
 };
 
 /// A generous safety net, never a measurement.
@@ -53,8 +55,8 @@ fn text(mut from: impl Read) -> String {
 fn sh(proc: u32, script: &str) -> RankOrder {
     RankOrder {
         proc: ProcId(proc),
-        argv: ["/bin/sh", "-c", script].map(OsString::from).to_vec(),
-        env: vec![("PATH".into(), "/usr/bin:/bin".into())],
+        argv: ["/bin/sh", "-c", script].map(OsString::from).into(),
+        env: RankEnv { base: [("PATH".into(), "/usr/bin:/bin".into())].into(), own: vec![] },
         cwd: None,
         stdin: StdinSource::Null,
         pmi: false,
@@ -190,7 +192,7 @@ fn a_rank_finds_its_pmi_socket_and_nothing_else() {
     // A shell redirects single digits only, so the number is proven by the link and the way by the descriptor's copy.
     let script = "echo $PMI_FD; ls /proc/$$/fd | tr '\\n' ' '; readlink /proc/$$/fd/$PMI_FD";
     let rank = RankOrder { pmi: true, ..sh(0, script) };
-    let env = [rank.env.clone(), vec![("PMI_FD".into(), "99".into())]].concat();
+    let env = RankEnv { own: vec![("PMI_FD".into(), "99".into())], ..rank.env };
     let ends = bench.spawn(RankOrder { env, ..rank });
     let output = text(ends.stdout);
     let mut lines = output.lines();
@@ -213,7 +215,7 @@ fn settings_apply() {
         umask: Some(0o077),
         ..sh(0, "pwd; umask; ulimit -c; grep Cpus_allowed_list /proc/self/status; echo $X")
     };
-    let env = [rank.env.clone(), vec![("X".into(), "a b".into())]].concat();
+    let env = RankEnv { own: vec![("X".into(), "a b".into())], ..rank.env };
     let ends = bench.spawn(RankOrder { env, ..rank });
     let cwd = dir.path().canonicalize().unwrap();
     assert_eq!(text(ends.stdout), format!("{}\n0077\n0\nCpus_allowed_list:\t{core}\na b\n", cwd.display()));
@@ -225,7 +227,7 @@ fn what_cannot_start_is_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     fs::write(&data, "no program").unwrap();
-    let program = |name: &str| RankOrder { argv: vec![name.into()], ..sh(0, "") };
+    let program = |name: &str| RankOrder { argv: [name.into()].into(), ..sh(0, "") };
     assert_eq!(bench.refused(program("no-such-program")), (Stage::Exec, 2, Some(127)));
     assert_eq!(bench.refused(program(data.to_str().unwrap())), (Stage::Exec, 13, Some(126)));
     assert_eq!(bench.refused(RankOrder { cwd: Some(dir.path().join("x")), ..sh(0, "") }), (Stage::Cwd, 2, Some(126)));
@@ -300,6 +302,113 @@ fn a_sweep_spares_the_ranks_of_another_executor() {
     assert!(gone(mine.pid) && !gone(pid) && !gone(below));
     other.join();
     assert!(gone(pid) && gone(below));
+}
+
+#[test]
+fn a_sweep_spares_who_was_there_before() {
+    let mut command = Command::new("/bin/sh");
+    // When told to, it leaves a process behind: an orphan that nobody had seen before.
+    command.args(["-c", "echo ready; read line; sleep 1000 & echo $!"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut staying = Command::new("sleep").arg("1000").spawn().unwrap();
+    let mut shell = command.spawn().unwrap();
+    let mut said = BufReader::new(shell.stdout.take().unwrap());
+    assert_eq!(line(&mut said), "ready");
+    let bench = Bench::new();
+    let mut ends = bench.spawn(sh(0, "(setsid sh -c 'echo $$; exec sleep 1000' &)"));
+    let daemon: i32 = line(&mut ends.stdout).parse().unwrap();
+    assert_eq!(bench.exited(), (0, ExitStatus::Exited(0)));
+    shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let orphan: i32 = line(&mut said).parse().unwrap();
+    until("the shell is gone", || gone(shell.id().cast_signed()));
+    bench.order(Order::Sweep);
+    bench.swept();
+    assert!(gone(daemon));
+    let lives = |pid| !gone(pid) && !fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+    assert!(lives(orphan) && lives(staying.id().cast_signed()));
+    muster_sys::signals::send(orphan, 9).unwrap();
+    staying.kill().unwrap();
+    until("both are reaped", || gone(orphan) && gone(staying.id().cast_signed()));
+}
+
+/// An executor whose first report waits until it is told to go on.
+fn held_at_the_first_report() -> (LocalExecutor, Receiver<Report>, mpsc::Sender<()>) {
+    let (go, wait) = mpsc::channel::<()>();
+    let (sender, reports) = mpsc::channel();
+    let executor = LocalExecutor::start(Box::new(move |report| {
+        drop(sender.send(report));
+        // Waits once: the other end is gone afterwards.
+        let _ = wait.recv_timeout(NET);
+    }));
+    (executor.unwrap(), reports, go)
+}
+
+#[test]
+fn starts_that_wait_are_given_up_when_all_is_to_end() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    for ending in [Order::Kill { which: Which::All, grace_ms: 0 }, Order::Sweep, Order::Shutdown] {
+        let (executor, reports, go) = held_at_the_first_report();
+        let next = || reports.recv_timeout(NET).unwrap();
+        for i in 0..3 {
+            executor.order(Order::Spawn(Box::new(sh(i, "exec sleep 1000")))).unwrap();
+        }
+        assert!(matches!(next(), Report::Spawned { proc: ProcId(0), .. }));
+        executor.order(ending).unwrap();
+        drop(go);
+        for i in 1..3 {
+            let Report::SpawnFailed(failure) = next() else { panic!("rank {i} was started") };
+            assert_eq!((failure.proc, failure.stage, failure.errno), (ProcId(i), Stage::Prepare, 125));
+        }
+        assert!(matches!(next(), Report::Exited { proc: ProcId(0), status: KILLED, .. }));
+        executor.join();
+    }
+}
+
+#[test]
+fn deadlines_and_ends_are_looked_at_between_starts() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let first = Arc::new(AtomicI32::new(0));
+    let dead = first.clone();
+    let (go, wait) = mpsc::channel::<()>();
+    let (sender, reports) = mpsc::channel();
+    let executor = LocalExecutor::start(Box::new(move |report| {
+        let proc = if let Report::Spawned { proc, pid, .. } = &report {
+            if *proc == ProcId(0) {
+                dead.store(*pid, Ordering::Relaxed);
+            }
+            Some(*proc)
+        } else {
+            None
+        };
+        drop(sender.send(report));
+        match proc {
+            Some(ProcId(0)) => drop(wait.recv_timeout(NET)),
+            // Past the deadline of the first.
+            Some(ProcId(1)) => std::thread::sleep(Duration::from_millis(20)),
+            // Killed between two starts, it ends.
+            Some(ProcId(2)) => until("the first has ended", || {
+                let stat = fs::read_to_string(format!("/proc/{}/stat", dead.load(Ordering::Relaxed)));
+                stat.is_ok_and(|s| s.contains(") Z "))
+            }),
+            _ => {}
+        }
+    }))
+    .unwrap();
+    executor.order(Order::Spawn(Box::new(sh(0, "trap '' TERM; while :; do sleep 0.05; done")))).unwrap();
+    let next = || reports.recv_timeout(NET).unwrap();
+    assert!(matches!(next(), Report::Spawned { proc: ProcId(0), .. }));
+    executor.order(Order::Kill { which: Which::Some(vec![ProcId(0)]), grace_ms: 1 }).unwrap();
+    for i in 1..4 {
+        executor.order(Order::Spawn(Box::new(sh(i, "exec sleep 1000")))).unwrap();
+    }
+    drop(go);
+    let name = |report| match report {
+        Report::Spawned { proc, .. } => ("spawned", proc.0),
+        Report::Exited { proc, .. } => ("exited", proc.0),
+        other => panic!("unexpected {other:?}"),
+    };
+    let order: Vec<_> = std::iter::from_fn(|| Some(name(next()))).take(4).collect();
+    assert_eq!(order, [("spawned", 1), ("spawned", 2), ("exited", 0), ("spawned", 3)]);
+    executor.join();
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use muster_cluster::workspace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -44,15 +44,18 @@ fn once(stage: &Stage, mut command: Command, program: &Path) -> Result<f64> {
     let mut line = String::new();
     lines.read_line(&mut line)?;
     ensure!(line == format!("all {HOSTS} ranks are up\n"), "instead of a report that all is up: {line:?}");
-    // Others may write on until they sleep.
     let ranks = rank_pids(stage, program)?;
     ensure!(ranks.len() == HOSTS, "{} ranks are running", ranks.len());
 
     let begun = Instant::now();
     kill(Pid::from_raw(ranks[VICTIM]), Signal::SIGKILL).context("cannot kill the rank")?;
     let status = child.wait()?;
-    while ranks.iter().any(|pid| Path::new(&format!("/proc/{pid}")).exists()) {
-        ensure!(begun.elapsed() < PATIENCE, "ranks are still there after the command has returned");
+    let alive = |pid: &&i32| Path::new(&format!("/proc/{pid}")).exists();
+    while let Some(pid) = ranks.iter().find(alive) {
+        if begun.elapsed() > PATIENCE {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            bail!("a rank is still there {PATIENCE:?} after the kill ({status}): {stat}");
+        }
         thread::sleep(POLL);
     }
     let ms = since_ms(begun);

@@ -92,8 +92,16 @@ impl Job {
     fn kill_hard(&mut self) {
         self.kill_hard_at_ms = None;
         if self.stage != Stage::Over {
+            // Counted anew, and without a grace, by the next tick.
+            self.close_at_ms = None;
+            self.setup.grace_ms = 0;
             self.give(Order::Kill(0));
         }
+    }
+
+    /// What has ended, or is ending, the job.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
     }
 
     /// Moves on when nothing is left to wait for.

@@ -93,10 +93,16 @@ impl Job {
 
     pub(super) fn on_lost(&mut self, lost: &Lost) {
         let Some(host) = self.table.hosts.get_mut(lost.host.0 as usize) else { return };
-        if host.lost || host.ended {
+        if host.lost {
             return;
         }
         host.lost = true;
+        if host.ended {
+            // Its ranks have ended and it has confirmed; what they wrote last may still have been on its way.
+            let gone = self.bury(lost.host);
+            self.acts.push(JobAct::OutputLost(gone));
+            return;
+        }
         let name = host.name.clone();
         self.emit(Event::HostLost { host: name.clone(), why: lost.why.clone() });
         let gone = self.bury(lost.host);

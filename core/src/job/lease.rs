@@ -1,16 +1,23 @@
 //! The fence lease: how long ranks may live without hearing from the root.
 //!
 //! The lease counts from the moment the root *sent* its heartbeat, not from its arrival: a heartbeat that was stuck in a
-//! queue must not prolong it. The two clocks have an unknown offset, so the smallest difference seen between arrival and
-//! sending stands for it; it is too large by the fastest delivery so far, which is the error of the lease.
+//! queue must not prolong it. The two clocks have an unknown offset, so the smallest difference seen lately between arrival
+//! and sending stands for it; it is too large by the fastest delivery, which is the error of the lease. Only lately: clocks
+//! drift, and over days even two good ones come apart by more than a lease.
+
+use std::collections::VecDeque;
 
 use muster_protocol::limits::{FENCE_LEASE_MS, LEASE_KILL_RESERVE_MS};
 use muster_protocol::message::Heartbeat;
 
+/// Heartbeats whose fastest delivery gives the offset of the clocks: about a minute, in which bad clocks drift milliseconds.
+const HEARTBEATS_LOOKED_AT: usize = 60;
+
 /// One agent's view of its lease. All times are boot-time clocks in milliseconds.
 #[derive(Debug, Clone, Default)]
 pub struct Lease {
-    offset_ms: Option<i128>,
+    /// Differences between arrival and sending, newest last.
+    seen_ms: VecDeque<i128>,
     /// When the newest heartbeat was sent, on the root's clock.
     newest_ms: Option<u64>,
     ends_ms: Option<u64>,
@@ -25,8 +32,11 @@ impl Lease {
     /// A heartbeat arrived.
     pub fn renew(&mut self, beat: &Heartbeat, now_ms: u64) {
         let seen = i128::from(now_ms) - i128::from(beat.sent_ms);
-        let offset = self.offset_ms.map_or(seen, |known| known.min(seen));
-        self.offset_ms = Some(offset);
+        if self.seen_ms.len() == HEARTBEATS_LOOKED_AT {
+            self.seen_ms.pop_front();
+        }
+        self.seen_ms.push_back(seen);
+        let offset = self.seen_ms.iter().copied().min().unwrap_or(seen);
         let sent_here = i128::from(beat.sent_ms) + offset;
         let ends = u64::try_from(sent_here + i128::from(beat.lease_ms)).unwrap_or(0);
         // The newest heartbeat decides, also when it shortens the lease: after a suspended launcher goes on, for example.
@@ -65,6 +75,17 @@ mod tests {
         assert_eq!(lease.kill_at_ms(), Some(1_000 + FENCE_LEASE_MS - LEASE_KILL_RESERVE_MS));
         lease.renew(&Heartbeat { sent_ms: 0, lease_ms: 1_000 }, 3_000);
         assert_eq!(lease.kill_at_ms(), Some(3_000 + 1_000 - LEASE_KILL_RESERVE_MS));
+    }
+
+    #[test]
+    fn clocks_that_drift_do_not_eat_the_lease() {
+        let mut lease = Lease::default();
+        // The root's clock loses 100 ms in every 1000 s, for three weeks.
+        for second in 0..1_800_000u64 {
+            let (now_ms, sent_ms) = (second * 1_000 + second / 10, second * 1_000);
+            lease.renew(&Heartbeat { sent_ms, lease_ms: 15_000 }, now_ms);
+            assert!(lease.kill_at_ms() > Some(now_ms + 12_900), "second {second}");
+        }
     }
 
     #[test]

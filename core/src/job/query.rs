@@ -49,10 +49,14 @@ impl Job {
 
     pub(super) fn finish_query(&mut self) {
         let Some(question) = self.query.take() else { return };
-        for group in 0..self.table.groups.len() as u32 {
-            if let Some(event) = self.fence_waiting(Group(group), &question) {
-                self.emit(event);
-            }
+        let groups = 0..self.table.groups.len() as u32;
+        let waiting: Vec<Event> = groups.filter_map(|group| self.fence_waiting(Group(group), &question)).collect();
+        if waiting.is_empty() {
+            let silent_hosts = question.waiting.iter().map(|h| self.table.host_name(h)).collect();
+            self.emit(Event::NoFenceWaiting { silent_hosts });
+        }
+        for event in waiting {
+            self.emit(event);
         }
         if let Some(cause) = question.then {
             self.fail(cause);

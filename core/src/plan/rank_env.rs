@@ -4,7 +4,7 @@
 //! this program; what the plan says. The plan's defaults (see [`Strength`]) yield to the first two.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use serde::Serialize;
 
@@ -96,35 +96,41 @@ pub fn rank_entries(facts: &RankFacts<'_>) -> Vec<EnvEntry> {
     out
 }
 
+/// What the ranks of a program on one host have in common: the agent's own environment, then the user's.
+pub fn base_env(
+    inherited: impl IntoIterator<Item = (OsString, OsString)>,
+    app: &AppSpec,
+) -> BTreeMap<OsString, OsString> {
+    let mut env: BTreeMap<OsString, OsString> =
+        inherited.into_iter().filter(|(name, _)| name.to_str().is_none_or(|n| scrubbed(n).is_none())).collect();
+    for name in &app.env_unset {
+        env.remove(OsStr::new(name));
+    }
+    env.extend(app.env.iter().map(|(name, value)| (name.into(), value.into())));
+    env
+}
+
+/// What the plan sets for one rank over what it has in common with others; `has` says which variables those are.
+pub fn own_env(facts: &RankFacts<'_>, has: impl Fn(&OsStr) -> bool) -> Vec<(OsString, OsString)> {
+    let counts = |e: &EnvEntry| e.strength == Strength::Fixed || !has(OsStr::new(e.name));
+    rank_entries(facts).into_iter().filter(counts).map(|e| (e.name.into(), e.value.into())).collect()
+}
+
 /// The whole environment of a rank: the agent's own, the user's for its program, the plan's.
 pub fn rank_env(
     inherited: impl IntoIterator<Item = (OsString, OsString)>,
     app: &AppSpec,
     facts: &RankFacts<'_>,
 ) -> BTreeMap<OsString, OsString> {
-    let mut env: BTreeMap<OsString, OsString> =
-        inherited.into_iter().filter(|(name, _)| name.to_str().is_none_or(|n| scrubbed(n).is_none())).collect();
-    for name in &app.env_unset {
-        env.remove(std::ffi::OsStr::new(name));
-    }
-    env.extend(app.env.iter().map(|(name, value)| (name.into(), value.into())));
-    for entry in rank_entries(facts) {
-        match entry.strength {
-            Strength::Fixed => {
-                env.insert(entry.name.into(), entry.value.into());
-            }
-            Strength::Default => {
-                env.entry(entry.name.into()).or_insert_with(|| entry.value.into());
-            }
-        }
-    }
+    let mut env = base_env(inherited, app);
+    let own = own_env(facts, |name| env.contains_key(name));
+    env.extend(own);
     env
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::ffi::OsStr;
 
     use super::*;
 

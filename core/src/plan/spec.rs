@@ -37,8 +37,21 @@ pub struct JobSpec {
     pub lease_ms: u64,
     /// File mode mask of the ranks; none: the agent's own.
     pub umask: Option<u32>,
+    /// Resource limits of the ranks; the others are the agent's own.
+    pub rlimits: Vec<LimitSpec>,
     /// Children of one node of the tree.
     pub radix: u32,
+}
+
+/// A limit on a resource of every rank.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LimitSpec {
+    /// Its name as in `limits.conf`.
+    pub resource: String,
+    /// What applies; the largest number: no limit.
+    pub soft: u64,
+    /// How far a rank may raise it; the largest number: no limit.
+    pub hard: u64,
 }
 
 /// One program of a job and the ranks that run it.
@@ -155,6 +168,7 @@ impl Default for JobSpec {
             connect_timeout_ms: Self::CONNECT_TIMEOUT_MS,
             lease_ms: FENCE_LEASE_MS,
             umask: None,
+            rlimits: Vec::new(),
             radix: TREE_RADIX_DEFAULT,
         }
     }

@@ -32,6 +32,18 @@ impl Orphan {
 }
 
 impl TreeNode {
+    /// The root ticks with every heartbeat. When it has not for a while, it was stopped itself, and its children have had nothing
+    /// to answer: their silence is counted afresh.
+    pub(super) fn notice_absence(&mut self, now_ms: u64) {
+        let last = self.ticked_ms.replace(now_ms);
+        if self.me.is_none() && last.is_some_and(|last| now_ms.saturating_sub(last) >= SILENCE_PROBE_MS) {
+            for child in self.children.values_mut() {
+                child.heard_ms = now_ms;
+                child.probe = Probe::Idle;
+            }
+        }
+    }
+
     /// A child no longer has a host below it. Says whether the host is below this node all the same: it may have found another
     /// place, and been heard of from there, before its former parent noticed.
     fn release(&mut self, edge: EdgeId, host: HostIndex) -> bool {

@@ -83,12 +83,15 @@ pub struct TreeNode {
     /// Where the frame stands in `acts` that tells the parent of hosts that joined since `take_acts`, and which they are.
     joining: Option<(usize, HostSet)>,
     pub(super) acts: Vec<Act>,
+    /// When it last looked at the clock.
+    pub(super) ticked_ms: Option<u64>,
 }
 
 impl TreeNode {
     /// A node without children.
     pub fn new(me: Option<HostIndex>, stamp: Stamp) -> Self {
         Self {
+            ticked_ms: None,
             me,
             stamp,
             radix: TREE_RADIX_DEFAULT,
@@ -162,6 +165,11 @@ impl TreeNode {
 
     /// A host is about to connect by itself: it is taken in without being dialled.
     pub fn expect(&mut self, entry: HostEntry, now_ms: u64) {
+        let host: HostSet = [entry.index].into_iter().collect();
+        self.branches.retain_mut(|b| b.remove(&host));
+        if self.routes.contains_key(&entry.index) {
+            return;
+        }
         let mut branch = Branch::new(vec![entry]);
         // Nothing is dialled for it: the shell has the connection already.
         branch.due(now_ms);
@@ -428,6 +436,7 @@ impl TreeNode {
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
+        self.notice_absence(now_ms);
         self.dial_due(now_ms);
         self.check_silence(now_ms);
         self.check_orphans(now_ms);

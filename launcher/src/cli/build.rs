@@ -77,6 +77,7 @@ fn job_spec(sources: &Sources) -> Result<JobSpec, UsageError> {
             .unwrap_or(default.connect_timeout_ms),
         lease_ms: default.lease_ms,
         umask: value(sources, Id::Umask, values::umask)?,
+        rlimits: value(sources, Id::Rlimit, values::rlimits)?.unwrap_or_default(),
         radix: value(sources, Id::Radix, |s| values::number(s, 2..=TREE_RADIX_MAX))?.unwrap_or(default.radix),
     })
 }

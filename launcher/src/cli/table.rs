@@ -9,6 +9,7 @@ pub(super) enum Id {
     Oversubscribe,
     Wdir,
     Umask,
+    Rlimit,
     Bootstrap,
     MaxRestarts,
     ConfigFile,
@@ -130,6 +131,13 @@ const RANKS: &[Opt] = &[
         &["wdir", "wd"],
         Value("DIR"),
         "Working directory of this program's ranks. Default: the agent's own.",
+    ),
+    opt(
+        Id::Rlimit,
+        &["rlimit"],
+        Value("LIMITS"),
+        "Resource limits of the ranks, as in nofile=65536,core=0,memlock=unlimited; NAME=SOFT:HARD sets two. Names: as, core, \
+         cpu, data, fsize, memlock, nofile, nproc, stack. Bytes, seconds or numbers as in setrlimit(2). Default: the agent's own.",
     ),
     opt(Id::Umask, &["umask"], Value("MASK"), "File mode mask of the ranks, octal. Default: the agent's own."),
     opt(

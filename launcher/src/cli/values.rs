@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use muster_core::plan::{Bootstrap, Placement, StdinTarget};
+use muster_core::plan::{Bootstrap, LimitSpec, Placement, StdinTarget};
+use muster_sys::limits::Resource;
 
 use super::error::UsageError;
 use super::options::LogLevel;
@@ -83,6 +84,25 @@ pub(super) fn umask(setting: &Setting) -> Result<u32> {
         Ok(mask) if mask <= 0o777 && !setting.value.starts_with('+') => Ok(mask),
         _ => Err(setting.bad("is not a file mode mask; write it in octal, such as 022")),
     }
+}
+
+/// Resource limits, as `NAME=SOFT[:HARD]` with commas between.
+pub(super) fn rlimits(setting: &Setting) -> Result<Vec<LimitSpec>> {
+    let wrong = || {
+        setting.bad("is not a list of limits; write NAME=SOFT or NAME=SOFT:HARD with commas between, such as nofile=65536,core=0:unlimited; names are as, core, cpu, data, fsize, memlock, nofile, nproc, stack")
+    };
+    let number = |text: &str| match text {
+        "unlimited" => Ok(u64::MAX),
+        digits => digits.parse::<u64>().map_err(|_| wrong()),
+    };
+    let one = |text: &str| {
+        let (name, values) = text.trim().split_once('=').ok_or_else(wrong)?;
+        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
+        let limit = LimitSpec { resource: name.to_owned(), soft: number(soft)?, hard: number(hard)? };
+        let known = Resource::from_name(name).is_some();
+        if known && limit.soft <= limit.hard { Ok(limit) } else { Err(wrong()) }
+    };
+    setting.value.split(',').map(one).collect()
 }
 
 /// The order in which ranks go to hosts.

@@ -14,7 +14,7 @@ use std::thread;
 
 use muster_core::tree::EdgeId;
 use muster_protocol::message::{Stamp, StdinTo, StreamEnd};
-use muster_protocol::{Group, ProcId, Stream};
+use muster_protocol::{Group, ProcId};
 use muster_transport::dial::Dialed;
 use tokio::sync::mpsc;
 
@@ -54,6 +54,8 @@ pub enum OutputReport {
     Finished,
     /// Whoever read standard output has closed it.
     ReaderGone,
+    /// A host is lost with output that never came.
+    Incomplete,
     /// Output cannot be written, and why.
     Failed(String),
 }
@@ -75,12 +77,8 @@ impl Output {
         // Unbounded by type, bounded by what is sent: a few orders for each child, group and host.
         let (orders, queue) = mpsc::unbounded_channel();
         let (done_sender, done) = mpsc::unbounded_channel();
-        let writer = |stream| {
-            let sink = sink::Sink::new(stream, style.label, style.dir.as_deref())?;
-            writer::start(stream, sink, done_sender.clone(), reports.clone())
-        };
-        let writers = [writer(Stream::Stdout)?, writer(Stream::Stderr)?];
-        let channels = plane::Channels { orders: queue, writers, done, reports: reports.clone() };
+        let writers = writer::Writers::start(style.label, style.dir.as_deref(), &done_sender, &reports)?;
+        let channels = plane::Channels { orders: queue, writers, done, reports };
         thread::Builder::new().name("output".to_owned()).spawn(move || {
             let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
                 Ok(runtime) => runtime,

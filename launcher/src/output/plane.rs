@@ -3,11 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
-use std::sync::mpsc as std_mpsc;
 
 use bytes::Bytes;
 use muster_core::tree::EdgeId;
-use muster_protocol::frame::{Kind, stream_channel};
+use muster_protocol::frame::{FLAG_ANNOUNCE, Kind, stream_channel};
 use muster_protocol::message::{InputAck, Message, OutputAck, Stamp, StdinTo, StreamEnd};
 use muster_protocol::{Frame, HostIndex, ProcId, Stream};
 use muster_transport::connection::{Receiver, Sender};
@@ -17,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 use super::input::{Input, reader};
-use super::writer::{Done, Job};
+use super::writer::{Done, Job, Writers};
 use super::{OutputOrder, OutputReport};
 
 /// One stream as the root sees it.
@@ -30,7 +29,7 @@ struct Seen {
 /// What the tasks of this thread share.
 struct Shared {
     stamp: Stamp,
-    writers: [std_mpsc::Sender<Job>; 2],
+    writers: Writers,
     streams: RefCell<HashMap<(ProcId, Stream), Seen>>,
     input: RefCell<Input>,
     /// Something about standard input has changed.
@@ -40,12 +39,13 @@ struct Shared {
     ends: RefCell<BTreeMap<(ProcId, Stream), u64>>,
     lost: RefCell<HashSet<ProcId>>,
     finishing: Cell<bool>,
+    reports: mpsc::UnboundedSender<OutputReport>,
 }
 
 /// The thread's ends of its channels.
 pub(super) struct Channels {
     pub(super) orders: mpsc::UnboundedReceiver<OutputOrder>,
-    pub(super) writers: [std_mpsc::Sender<Job>; 2],
+    pub(super) writers: Writers,
     pub(super) done: mpsc::UnboundedReceiver<Done>,
     pub(super) reports: mpsc::UnboundedSender<OutputReport>,
 }
@@ -64,9 +64,10 @@ pub(super) async fn run(stamp: Stamp, stdin: StdinTo, ranks: u32, channels: Chan
         ends: RefCell::default(),
         lost: RefCell::default(),
         finishing: Cell::new(false),
+        reports: reports.clone(),
     });
     let tasks = TaskTracker::new();
-    let mut unfinished = shared.writers.len();
+    let mut unfinished = shared.writers.count();
     if stdin != StdinTo::Nobody {
         tokio::task::spawn_local(feed_input(shared.clone()));
     }
@@ -103,17 +104,10 @@ impl Shared {
                     sender.abort();
                 }
             }
-            OutputOrder::Group(group, first, size) => self.to_writers(|| Job::Group(group, first, size)),
+            OutputOrder::Group(group, first, size) => self.writers.tell(&Job::Group(group, first, size)),
             OutputOrder::Ends(ends) => self.expect(ends),
             OutputOrder::Lost(procs) => self.lost.borrow_mut().extend(procs),
             OutputOrder::Finish => self.finishing.set(true),
-        }
-    }
-
-    fn to_writers(&self, job: impl Fn() -> Job) {
-        for writer in &self.writers {
-            // The writers end only after this thread.
-            let _ = writer.send(job());
         }
     }
 
@@ -127,12 +121,19 @@ impl Shared {
             return;
         }
         let (streams, lost) = (self.streams.borrow(), self.lost.borrow());
-        let complete = |((proc, stream), bytes): (&(ProcId, Stream), &u64)| {
-            lost.contains(proc) || streams.get(&(*proc, *stream)).is_some_and(|s| s.arrived.next() >= *bytes)
-        };
-        if self.ends.borrow().iter().all(complete) {
+        let ends = self.ends.borrow();
+        let mut missing = ends
+            .iter()
+            .filter(|(key, bytes)| streams.get(key).is_none_or(|s| s.arrived.next() < **bytes))
+            .map(|((proc, _), _)| proc)
+            .peekable();
+        let incomplete = missing.peek().is_some();
+        if missing.all(|proc| lost.contains(proc)) {
             self.finishing.set(false);
-            self.to_writers(|| Job::Finish);
+            if incomplete {
+                let _ = self.reports.send(OutputReport::Incomplete);
+            }
+            self.writers.tell(&Job::Finish);
         }
     }
 
@@ -143,8 +144,7 @@ impl Shared {
         let seen = streams.entry((proc, stream)).or_insert(fresh);
         match seen.arrived.accept(frame.header.seq, frame.payload.len()) {
             Ok(Some(skip)) => {
-                let job = Job::Bytes(proc, frame.payload.slice(skip..), seen.arrived.next());
-                let _ = self.writers[usize::from(stream == Stream::Stderr)].send(job);
+                self.writers.write(proc, stream, frame.payload.slice(skip..), seen.arrived.next());
             }
             // It came again over a new way: its host has not heard what became of it.
             Ok(None) => self.acknowledge(proc, stream, seen),
@@ -177,7 +177,8 @@ impl Shared {
 
     fn input_ack(&self, frame: &Frame) {
         if let (Ok(ack), Ok((proc, _))) = (InputAck::read(frame), frame.header.stream()) {
-            self.input.borrow_mut().acked(proc, frame.header.host, ack.bytes);
+            let announced = frame.header.flags & FLAG_ANNOUNCE != 0;
+            self.input.borrow_mut().acked(proc, frame.header.host, ack.bytes, announced);
             self.input_changed.notify_one();
         }
     }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -54,6 +55,19 @@ pub(super) struct Sink {
 }
 
 impl Sink {
+    /// Whether what is written to standard output and standard error goes to the same place, a terminal for example. Then
+    /// one thread must write both, or it would tear the lines of the other.
+    pub(super) fn one_place() -> bool {
+        let place = |fd: BorrowedFd<'_>| {
+            let file = File::from(fd.try_clone_to_owned()?).metadata()?;
+            io::Result::Ok((file.dev(), file.ino()))
+        };
+        match (place(io::stdout().as_fd()), place(io::stderr().as_fd())) {
+            (Ok(out), Ok(err)) => out == err,
+            _ => false,
+        }
+    }
+
     pub(super) fn new(stream: Stream, label: bool, dir: Option<&Path>) -> io::Result<Self> {
         let terminal = match stream {
             Stream::Stderr => io::stderr().as_fd().try_clone_to_owned()?,
@@ -100,17 +114,21 @@ impl Sink {
     pub(super) fn feed(&mut self, proc: ProcId, bytes: &[u8]) -> Result<(), SinkError> {
         let direct = self.passes_through();
         let mut pending = std::mem::take(&mut self.pending);
-        let one = self.rank(proc)?;
-        if let Some((path, file)) = &mut one.file {
-            file.write_all(bytes).map_err(|e| file_error(path, &e))?;
-        }
-        if direct {
-            pending.extend_from_slice(bytes);
-        } else {
-            one.lines.feed(bytes, one.label.as_deref(), &mut pending);
-        }
+        let filed = self.rank(proc).and_then(|one| {
+            if direct {
+                pending.extend_from_slice(bytes);
+            } else {
+                one.lines.feed(bytes, one.label.as_deref(), &mut pending);
+            }
+            match &mut one.file {
+                Some((path, file)) => file.write_all(bytes).map_err(|e| file_error(path, &e)),
+                None => Ok(()),
+            }
+        });
+        // A file that cannot be written takes nothing away from what others have for the terminal.
         self.pending = pending;
-        if self.pending.len() >= WRITE_BYTES { self.write() } else { Ok(()) }
+        let written = if self.pending.len() >= WRITE_BYTES { self.write() } else { Ok(()) };
+        filed.and(written)
     }
 
     /// Writes what has come together.

@@ -4,6 +4,8 @@ mod log;
 mod startup;
 mod terminal;
 
+use std::io::Write;
+
 use anyhow::Context;
 use muster_core::job::Cause;
 use muster_protocol::event::Event;
@@ -69,6 +71,19 @@ impl Reporter {
 pub fn failure(cause: &Cause) {
     if !matches!(cause, Cause::Signal { signal: crate::run::SIGPIPE }) {
         terminal::say(&format!("muster: {cause}"));
+    }
+}
+
+/// Gives what was said a moment to be written, at the end of the command.
+pub fn flush() {
+    muster_worker_agent::teller::flush(std::time::Duration::from_millis(500));
+}
+
+/// Prints what was asked for. A reader that has seen enough is no error.
+pub fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("standard output"),
+        _ => Ok(()),
     }
 }
 

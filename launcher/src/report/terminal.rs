@@ -1,8 +1,9 @@
 //! What the user sees on standard error: nothing while all is well, progress while waiting, the cause when it fails.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use muster_protocol::event::Event;
+use muster_worker_agent::teller;
 
 /// Waiting that is not worth a word, in milliseconds.
 const QUIET_MS: u64 = 1_000;
@@ -65,13 +66,22 @@ impl Terminal {
                 }
                 self.say(&text);
             }
+            Event::NoFenceWaiting { silent_hosts } if silent_hosts.is_empty() => {
+                self.say("muster: no rank waits in a fence");
+            }
+            Event::NoFenceWaiting { silent_hosts } => {
+                self.say(&format!("muster: no rank is known to wait in a fence; no answer from {}", silent_hosts.join(", ")));
+            }
             _ => {}
         }
     }
 
     /// Says who is missing and why, when there has been waiting for a while.
     pub(super) fn progress(&mut self, missing: &[(&str, Option<&str>)], at_ms: u64) {
-        if missing.is_empty() || self.due_ms.is_none_or(|due| at_ms < due) {
+        if missing.is_empty() {
+            self.due_ms = None;
+        }
+        if self.due_ms.is_none_or(|due| at_ms < due) {
             return;
         }
         self.due_ms = Some(at_ms + REFRESH_MS);
@@ -100,9 +110,8 @@ pub(super) fn say(text: &str) {
     write(&format!("{text}\n"));
 }
 
-/// One write, so that lines of several writers do not mix. A closed standard error leaves nobody to tell.
 fn write(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    teller::tell(text);
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub struct LocalAgents {
 impl LocalAgents {
     /// Starts them. Each has a folder of its own, which it removes when it ends.
     pub fn start(count: usize, log: tracing::Level) -> anyhow::Result<Self> {
-        let dir = runtime_dir().join(format!("muster-{}", std::process::id()));
+        // Process ids come again, in a container even the same ones after every restart; nanoseconds do not.
+        let unique = format!("muster-{}-{:x}", std::process::id(), muster_sys::clock::monotonic_ns());
+        let dir = runtime_dir().join(unique);
         make_dir(&dir)?;
         let mut agents = Self { dir, children: Vec::new(), addresses: Vec::new() };
         for i in 0..count {

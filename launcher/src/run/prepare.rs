@@ -4,7 +4,7 @@ use muster_core::hosts::HostList;
 use muster_core::job::JobSetup;
 use muster_core::plan::{self, AppSpec, Plan, StdinTarget};
 use muster_protocol::limits::{OUTPUT_BUDGET_BYTES, STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MIN};
-use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, Spec, Stamp, StdinTo};
+use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, Rlimit, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
 
@@ -104,10 +104,14 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         preput: Vec::new(),
         stdin,
         umask: spec.umask,
-        rlimits: Vec::new(),
+        rlimits: spec.rlimits.iter().map(rlimit).collect(),
         window_bytes: window_bytes(plan.world),
         job: spec.job.clone(),
     }
+}
+
+fn rlimit(limit: &plan::LimitSpec) -> Rlimit {
+    Rlimit { resource: limit.resource.clone(), soft: limit.soft, hard: limit.hard }
 }
 
 /// One stream's part of the output budget.

@@ -53,18 +53,19 @@ pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Resul
     if let Some(dir) = &options.spec.output.dir {
         output::make_dir(Path::new(dir)).map_err(|e| Usage(format!("--output-dir: {e}")))?;
     }
-    let mut agents = None;
-    if prepared.local {
-        let started = LocalAgents::start(prepared.entries.len(), tracing_level(options.log))?;
-        for (entry, address) in prepared.entries.iter_mut().zip(&started.addresses) {
-            entry.address = Some(address.clone());
-        }
-        agents = Some(started);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut agents = None;
     let ended = runtime.block_on(async {
+        // Heard from now on: a signal must not find agents without a launcher that ends them.
+        let source = SignalSource::new()?;
+        if prepared.local {
+            let started = agents.insert(LocalAgents::start(prepared.entries.len(), tracing_level(options.log))?);
+            for (entry, address) in prepared.entries.iter_mut().zip(&started.addresses) {
+                entry.address = Some(address.clone());
+            }
+        }
         let mut shell = Shell::new(options, prepared, reporter)?;
-        let ended = shell.run().await;
+        let ended = shell.run(source).await;
         shell.farewell().await;
         ended
     });
@@ -83,11 +84,12 @@ struct Shell {
     /// The user's time limit: when it is over, and how long it is.
     timeout_ms: Option<(u64, u64)>,
     connect_deadline_ms: u64,
+    grace_ms: u64,
     over: Option<(Outcome, Option<Cause>)>,
     output_finished: bool,
     end_signals: u32,
-    /// The user has asked twice: when nothing is waited for any more, and the signal that asked.
-    impatient: Option<(u64, i32)>,
+    /// The user has asked twice, or the time limit is over: when nothing is waited for any more, and what it is then called.
+    impatient: Option<(u64, Cause)>,
 }
 
 enum Wake {
@@ -121,14 +123,15 @@ impl Shell {
         };
         let mut node = TreeNode::new(None, stamp);
         let connect_timeout_ms = options.spec.connect_timeout_ms;
-        match (&options.listen, &identity) {
-            (Some(listen), Some(identity)) => {
-                let joiners = Joiners::new(&prepared.entries, introduction.clone(), inbox_sender.clone());
-                let listening = joiners.listen(listen.value, tls::acceptor(identity));
-                listening.map_err(|e| Usage(format!("{}: {e}", listen.origin)))?;
-            }
-            _ => node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix }, now_ms),
+        if let Some(listen) = &options.listen {
+            let Some(identity) = &identity else {
+                return Err(Usage(format!("{}: agents of this machine do not join, they are started here", listen.origin)).into());
+            };
+            let joiners = Joiners::new(&prepared.entries, introduction.clone(), inbox_sender.clone());
+            let listening = joiners.listen(listen.value, tls::acceptor(identity));
+            listening.map_err(|e| Usage(format!("{}: {e}", listen.origin)))?;
         }
+        node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix }, now_ms);
         Ok(Self {
             tree: TreeShell::new(node, introduction, dialer, inbox_sender),
             inbox,
@@ -139,6 +142,7 @@ impl Shell {
             lease_ms: options.spec.lease_ms,
             timeout_ms: options.spec.timeout_ms.map(|limit| (now_ms + limit, limit)),
             connect_deadline_ms: now_ms + connect_timeout_ms,
+            grace_ms: options.spec.grace_ms,
             over: None,
             output_finished: false,
             end_signals: 0,
@@ -146,8 +150,7 @@ impl Shell {
         })
     }
 
-    async fn run(&mut self) -> anyhow::Result<Ended> {
-        let mut source = SignalSource::new()?;
+    async fn run(&mut self, mut source: SignalSource) -> anyhow::Result<Ended> {
         let mut heartbeat = interval(Duration::from_millis(HEARTBEAT_PERIOD_MS));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -157,9 +160,8 @@ impl Shell {
             }
             let wake = self.wake(&mut source, &mut heartbeat).await;
             let now_ms = boottime_ms();
-            if let Some((_, signal)) = self.impatient.filter(|(at, _)| *at <= now_ms) {
-                let cause = Cause::Signal { signal };
-                return Ok(Ended { outcome: cause.outcome(), cause: Some(cause) });
+            if let Some((_, cause)) = self.impatient.take_if(|(at, _)| *at <= now_ms) {
+                return Ok(self.ended_by(cause));
             }
             match wake {
                 Wake::Tree(input) => {
@@ -188,7 +190,7 @@ impl Shell {
             self.job.connecting().then_some(self.connect_deadline_ms),
             self.timeout_ms.filter(|_| self.over.is_none()).map(|(at, _)| at),
             self.reporter.next_due_ms(),
-            self.impatient.map(|(at, _)| at),
+            self.impatient.as_ref().map(|(at, _)| *at),
         ];
         let wait = due.into_iter().flatten().min().map(|at| Duration::from_millis(at.saturating_sub(now_ms)));
         tokio::select! {
@@ -258,6 +260,10 @@ impl Shell {
     fn output_report(&mut self, report: OutputReport) {
         match report {
             OutputReport::Finished => self.output_finished = true,
+            OutputReport::Incomplete => {
+                let why = "it was lost before the last output of its ranks had arrived".to_owned();
+                self.output_failed(Cause::HostLost { host: "a host".to_owned(), why });
+            }
             OutputReport::ReaderGone => self.output_failed(Cause::Signal { signal: SIGPIPE }),
             OutputReport::Failed(why) => {
                 self.output_failed(Cause::Internal { why: format!("output cannot be written: {why}") });
@@ -280,11 +286,10 @@ impl Shell {
             Asked::End(signal) => {
                 self.end_signals += 1;
                 if self.end_signals > 2 || (self.end_signals > 1 && self.over.is_some()) {
-                    let cause = Cause::Signal { signal };
-                    return Some(Ended { outcome: cause.outcome(), cause: Some(cause) });
+                    return Some(self.ended_by(Cause::Signal { signal }));
                 }
                 if self.end_signals == 2 {
-                    self.impatient = Some((now_ms + IMPATIENT_MS, signal));
+                    self.impatient = Some((now_ms + IMPATIENT_MS, Cause::Signal { signal }));
                 }
                 self.job.end_signal(signal, now_ms);
             }
@@ -295,6 +300,12 @@ impl Shell {
         None
     }
 
+    /// The end without waiting for anything. What ended the job first stays its cause.
+    fn ended_by(&self, cause: Cause) -> Ended {
+        let cause = self.job.cause().cloned().unwrap_or(cause);
+        Ended { outcome: cause.outcome(), cause: Some(cause) }
+    }
+
     /// Stops the ranks, then this process; goes on when the user says so.
     async fn suspend(&mut self, signal: i32) {
         self.job.pass_signal(signal);
@@ -302,7 +313,7 @@ impl Shell {
         self.settle(boottime_ms());
         tokio::time::sleep(SUSPEND_DELAY).await;
         let _ = signals::send(std::process::id().cast_signed(), signal_source::SIGSTOP);
-        self.job.pass_signal(signal_source::SIGCONT);
+        // The signal that let us go on is heard, and passed on, like any other.
         self.beat(self.lease_ms, boottime_ms());
     }
 
@@ -320,6 +331,9 @@ impl Shell {
         }
         if let Some((_, limit_ms)) = self.timeout_ms.take_if(|(at, _)| *at <= now_ms) {
             self.job.query(Some(Cause::Timeout { limit_ms }), now_ms);
+            // Time for the answers, the grace and the last output; a reader that takes none of it does not prolong the limit.
+            let end_by_ms = now_ms.saturating_add(self.grace_ms).saturating_add(2 * IMPATIENT_MS);
+            self.impatient = Some((end_by_ms, Cause::Timeout { limit_ms }));
         }
         let missing = if self.job.connecting() { self.job.missing_hosts() } else { Vec::new() };
         self.reporter.progress(&missing, now_ms);

@@ -25,25 +25,27 @@ pub(super) enum Asked {
 
 /// All signals that are heard.
 pub(super) struct SignalSource {
-    interrupt: Signal,
+    interrupt: Option<Signal>,
     terminate: Signal,
-    hangup: Signal,
-    quit: Signal,
+    hangup: Option<Signal>,
+    quit: Option<Signal>,
     user1: Signal,
     user2: Signal,
     stop: Signal,
+    go_on: Signal,
 }
 
 impl SignalSource {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
+            interrupt: unless_ignored(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            quit: signal(SignalKind::quit())?,
+            hangup: unless_ignored(SignalKind::hangup())?,
+            quit: unless_ignored(SignalKind::quit())?,
             user1: signal(SignalKind::user_defined1())?,
             user2: signal(SignalKind::user_defined2())?,
             stop: signal(SignalKind::from_raw(SIGTSTP))?,
+            go_on: signal(SignalKind::from_raw(SIGCONT))?,
         })
     }
 
@@ -52,14 +54,28 @@ impl SignalSource {
         let end = |kind: SignalKind| Asked::End(kind.as_raw_value());
         let pass = |kind: SignalKind| Asked::Pass(kind.as_raw_value());
         tokio::select! {
-            Some(()) = self.interrupt.recv() => end(SignalKind::interrupt()),
+            Some(()) = heard(&mut self.interrupt) => end(SignalKind::interrupt()),
             Some(()) = self.terminate.recv() => end(SignalKind::terminate()),
-            Some(()) = self.hangup.recv() => end(SignalKind::hangup()),
-            Some(()) = self.quit.recv() => Asked::Report,
+            Some(()) = heard(&mut self.hangup) => end(SignalKind::hangup()),
+            Some(()) = heard(&mut self.quit) => Asked::Report,
             Some(()) = self.user1.recv() => pass(SignalKind::user_defined1()),
             Some(()) = self.user2.recv() => pass(SignalKind::user_defined2()),
             Some(()) = self.stop.recv() => Asked::Suspend(SIGTSTP),
+            Some(()) = self.go_on.recv() => Asked::Pass(SIGCONT),
             else => std::future::pending().await,
         }
+    }
+}
+
+/// A signal that whoever started us has set to be ignored stays ignored: `nohup`, or a shell's background job.
+fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
+    if muster_sys::signals::is_ignored(kind.as_raw_value()) { Ok(None) } else { signal(kind).map(Some) }
+}
+
+/// Never, for a signal that is ignored.
+async fn heard(signal: &mut Option<Signal>) -> Option<()> {
+    match signal {
+        Some(signal) => signal.recv().await,
+        None => std::future::pending().await,
     }
 }

@@ -22,7 +22,8 @@ fn ours(starts: usize) -> (u64, u64) {
     let mut spawner = Spawner::new(Owner::new()).expect("a stack can be mapped");
     let null = File::options().read(true).write(true).open("/dev/null").expect("/dev/null is there");
     let argv = [OsString::from("true")];
-    let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let vars: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let env: Vec<_> = vars.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())).collect();
     let (mut start, mut whole) = (Vec::new(), Vec::new());
     for _ in 0..starts {
         let before = monotonic_ns();

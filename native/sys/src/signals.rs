@@ -183,6 +183,15 @@ fn install_child_handler() -> io::Result<Bell> {
     Ok(bell)
 }
 
+/// Whether a signal is set to be ignored, by us or by whoever started us.
+pub fn is_ignored(signal: i32) -> bool {
+    // SAFETY: all zero is a valid value of this plain C struct.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: with a null new action nothing is changed; the old one is written to a live local variable.
+    let known = unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) } == 0;
+    known && action.sa_sigaction == libc::SIG_IGN
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

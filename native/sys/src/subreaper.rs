@@ -3,27 +3,75 @@
 //! A process that forks twice and starts a session of its own leaves its process group and its parent, but not the reach
 //! of the nearest subreaper: when its parents are dead it is our direct child. So nothing is left exactly when we have
 //! no children left, and killing whatever descends from us, again and again, gets there.
+//!
+//! Two kinds of children are not ours to end: those that another part of this process claims, and [`Strangers`].
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
 
 use crate::children::{self, Owner};
+use crate::kin::{self, Kin, Spare, Walk, own_pid, stat};
 use crate::pipe::check;
-use crate::signals;
-
-/// Processes that one walk looks at; more than this is a fork bomb, and the next walk goes on.
-const WALK_PROCESSES_MAX: usize = 1 << 16;
+use crate::{reap, signals};
 
 /// A process that did not die though it was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survivor {
-    /// Its process id; 0 when `/proc` is missing and it could not be found.
+    /// Its process id; 0 when somebody may be left who cannot be seen.
     pub pid: i32,
-    /// Its name, as the kernel has it.
+    /// Its name, as the kernel has it; why it cannot be seen when it cannot.
     pub name: String,
-    /// The kernel's letter for its state: `D` waits for a device, `Z` is over but for its threads.
+    /// The kernel's letter for its state: `D` waits for a device, `Z` is over but for its threads, `?` is unknown.
     pub state: char,
+}
+
+impl Survivor {
+    fn unseen(why: &io::Error) -> Self {
+        Self { pid: 0, name: format!("unknown, nobody can be seen: {why}"), state: '?' }
+    }
+}
+
+/// Processes that descended from this one before it started any: what a container's entrypoint put into the background
+/// before it became the agent. Sweeps spare them, what descends from them, and orphans of their sessions.
+#[derive(Debug, Clone, Default)]
+pub struct Strangers(
+    /// When each of them started: another process with its id is not it.
+    BTreeMap<i32, u64>,
+);
+
+impl Strangers {
+    /// Those that are here now, but for the children that somebody in this process claims, and what descends from them.
+    pub fn here() -> io::Result<Self> {
+        let hold = children::hold();
+        let spare = Spare { pids: hold.others(Owner::new()), ..Spare::default() };
+        let walk = kin::descendants(own_pid(), &spare);
+        if let Some(e) = walk.blind {
+            // Without children there are no descendants, and the kernel tells that without /proc.
+            return if reap::has_children()? { Err(e) } else { Ok(Self::default()) };
+        }
+        let mut all = BTreeMap::new();
+        for kin in walk.found {
+            all.extend(stat(kin.pid)?.map(|s| (kin.pid, s.start)));
+        }
+        Ok(Self(all))
+    }
+
+    /// Adds those that live. Our own session counts as one of theirs, because ranks never belong to it; the session of one
+    /// that is dead does not, because its number may have passed to a rank.
+    fn add_to(&self, spare: &mut Spare) -> io::Result<()> {
+        for (pid, start) in &self.0 {
+            if let Some(stat) = stat(*pid)?.filter(|s| s.start == *start) {
+                spare.pids.insert(*pid);
+                // The dead that nobody has waited for show none.
+                spare.sessions.extend(Some(stat.session).filter(|s| *s > 0));
+            }
+        }
+        if !self.0.is_empty() {
+            // SAFETY: getsid takes an integer and touches no memory of ours; 0 is this process.
+            spare.sessions.insert(check(unsafe { libc::getsid(0) })?);
+        }
+        Ok(())
+    }
 }
 
 /// Makes orphans of all processes below fall to this process.
@@ -33,102 +81,13 @@ pub fn become_subreaper() -> io::Result<()> {
     check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, on) }).map(drop)
 }
 
-/// What `/proc/PID/stat` says that matters here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stat {
-    name: String,
-    state: char,
-    parent: i32,
-}
-
-/// The name is in parentheses and may itself contain any of them: the last one closes it.
-fn parse_stat(text: &str) -> Option<Stat> {
-    let (open, close) = (text.find('(')?, text.rfind(')')?);
-    let name = text.get(open + 1..close)?.to_owned();
-    let mut fields = text.get(close + 1..)?.split_ascii_whitespace();
-    let state = fields.next()?.chars().next()?;
-    let parent = fields.next()?.parse().ok()?;
-    Some(Stat { name, state, parent })
-}
-
-fn stat(pid: i32) -> Option<Stat> {
-    // A name need not be UTF-8.
-    let bytes = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&String::from_utf8_lossy(&bytes))
-}
-
-/// The direct children of every thread of a process, from the kernel's own lists. None when it keeps no such lists.
-fn listed_children(pid: i32, out: &mut Vec<i32>) -> Option<()> {
-    let tasks = format!("/proc/{pid}/task");
-    let Ok(threads) = std::fs::read_dir(&tasks) else {
-        // It ended meanwhile; its children are somebody else's now.
-        return Path::new("/proc/self/task").exists().then_some(());
-    };
-    for thread in threads.flatten() {
-        match std::fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => out.extend(list.split_ascii_whitespace().filter_map(|p| p.parse::<i32>().ok())),
-            // The thread is gone, or the kernel was built without these lists.
-            Err(_) if thread.path().exists() => return None,
-            Err(_) => {}
-        }
-    }
-    Some(())
-}
-
-/// Every process that the kernel shows, with its parent.
-fn all_processes() -> io::Result<Vec<(i32, i32)>> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-        if let Some(stat) = stat(pid) {
-            all.push((pid, stat.parent));
-        }
-    }
-    Ok(all)
-}
-
-/// A descendant and the parent through which it was found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Kin {
-    pid: i32,
-    parent: i32,
-}
-
-/// Everything that descends from `root`, without the subtrees of `spare`, parents before children.
-fn descendants(root: i32, spare: &BTreeSet<i32>) -> io::Result<Vec<Kin>> {
-    walk(root, spare, None)
-}
-
-/// Walks by the kernel's lists of children, or by a table of all processes and parents when given or when there are no lists.
-fn walk(root: i32, spare: &BTreeSet<i32>, mut table: Option<Vec<(i32, i32)>>) -> io::Result<Vec<Kin>> {
-    let mut found = Vec::new();
-    let mut seen = BTreeSet::from([root]);
-    let mut queue = vec![root];
-    while let Some(parent) = queue.pop() {
-        let mut below = Vec::new();
-        if table.is_none() && listed_children(parent, &mut below).is_none() {
-            table = Some(all_processes()?);
-        }
-        if let Some(table) = &table {
-            below = table.iter().filter(|(_, p)| *p == parent).map(|(pid, _)| *pid).collect();
-        }
-        for pid in below {
-            if found.len() < WALK_PROCESSES_MAX && !spare.contains(&pid) && seen.insert(pid) {
-                found.push(Kin { pid, parent });
-                queue.push(pid);
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// Ids of everything that descends from a process, itself not included.
 pub fn descendants_of(pid: i32) -> io::Result<Vec<i32>> {
-    Ok(descendants(pid, &BTreeSet::new())?.into_iter().map(|k| k.pid).collect())
-}
-
-fn own_pid() -> i32 {
-    std::process::id().cast_signed()
+    let walk = kin::descendants(pid, &Spare::default());
+    match walk.blind {
+        Some(e) => Err(e),
+        None => Ok(walk.found.into_iter().map(|k| k.pid).collect()),
+    }
 }
 
 /// Kills a process unless its id has passed to a stranger since it was found.
@@ -144,7 +103,7 @@ fn kill_kin(kin: Kin) -> io::Result<()> {
     // SAFETY: made by the call above and known to nobody else.
     let fd = unsafe { crate::pipe::own(fd) };
     // The descriptor holds the identity; the parent, read after it was opened, proves that it is the one we found.
-    if stat(kin.pid).is_none_or(|s| s.parent != kin.parent && s.parent != own_pid()) {
+    if stat(kin.pid)?.is_none_or(|s| s.parent != kin.parent && s.parent != own_pid()) {
         return Ok(());
     }
     // SAFETY: pidfd_send_signal takes an open descriptor, integers and an optional siginfo, which is absent.
@@ -167,56 +126,76 @@ fn kill_kin(kin: Kin) -> io::Result<()> {
 }
 
 /// Kills everything that descends from this child of ours, and the child. Call it while the child lives: what outlives
-/// its parent is ours then, and no longer to be told from other orphans.
+/// its parent is ours then, and no longer to be told from other orphans. One that cannot be killed saves no other; the
+/// last failure is returned.
 pub fn kill_tree(child: i32) -> io::Result<()> {
     // Held so that the child is not reaped, and its id not given away, meanwhile.
     let hold = children::hold();
-    let below = descendants(child, &BTreeSet::new());
-    if hold.is_claimed(child) {
-        signals::send(child, signals::KILL)?;
+    let below = kin::descendants(child, &Spare::default());
+    let mut failed = below.blind;
+    if hold.is_claimed(child)
+        && let Err(e) = signals::send(child, signals::KILL)
+    {
+        failed = Some(e);
     }
     drop(hold);
-    for kin in below? {
-        kill_kin(kin)?;
-    }
-    Ok(())
-}
-
-/// Kills everything that descends from this process but the children that others than `owner` claim, and what descends
-/// from those. Returns how many processes were found; 0 means that nothing is left.
-pub fn kill_round(owner: Owner) -> io::Result<usize> {
-    let found = {
-        // Held during the walk, so that what others start meanwhile is not in it.
-        let hold = children::hold();
-        descendants(own_pid(), &hold.others(owner))?
-    };
-    // A process that may not be killed (set-user-id) must not save those after it.
-    let mut refused = None;
-    for kin in &found {
-        if let Err(e) = kill_kin(*kin) {
-            refused = Some(e);
+    for kin in below.found {
+        if let Err(e) = kill_kin(kin) {
+            failed = Some(e);
         }
     }
-    match refused {
-        Some(e) if found.is_empty() => Err(e),
-        _ => Ok(found.len()),
+    failed.map_or(Ok(()), Err)
+}
+
+/// What a sweep of `owner` has to end. Finding nobody without being blind means that nobody is there.
+fn look(owner: Owner, strangers: &Strangers) -> Walk {
+    // Held during the walk, so that what others start meanwhile is not in it.
+    let hold = children::hold();
+    let mut spare = Spare { pids: hold.others(owner), ..Spare::default() };
+    let mut walk = match strangers.add_to(&mut spare) {
+        Ok(()) => kin::descendants(own_pid(), &spare),
+        Err(e) => Walk { blind: Some(e), ..Walk::default() },
+    };
+    // Who has no children has no descendants; the kernel tells that without /proc.
+    if walk.found.is_empty() && walk.spared == 0 {
+        match reap::has_children() {
+            Ok(false) => walk.blind = None,
+            Ok(true) => {
+                walk.blind.get_or_insert_with(|| io::Error::other("/proc does not show all children"));
+            }
+            Err(e) => walk.blind = Some(e),
+        }
+    }
+    walk
+}
+
+/// Kills everything that descends from this process but the children that others than `owner` claim, the strangers, and
+/// what descends from those. Returns how many processes were found; 0 means that nothing is left. It fails when nobody
+/// was found and somebody may be there.
+pub fn kill_round(owner: Owner, strangers: &Strangers) -> io::Result<usize> {
+    let walk = look(owner, strangers);
+    for kin in &walk.found {
+        // One that may not be killed (set-user-id) must not save those after it, and is found again.
+        let _ = kill_kin(*kin);
+    }
+    match walk.blind {
+        Some(e) if walk.found.is_empty() => Err(e),
+        _ => Ok(walk.found.len()),
     }
 }
 
 /// Who is left of what [`kill_round`] would kill.
-pub fn survivors(owner: Owner) -> Vec<Survivor> {
-    let hold = children::hold();
-    let spare = hold.others(owner);
-    match descendants(own_pid(), &spare) {
-        Ok(found) => found
-            .into_iter()
-            .filter_map(|kin| stat(kin.pid).map(|s| Survivor { pid: kin.pid, name: s.name, state: s.state }))
-            .collect(),
-        Err(_) if spare.is_empty() && crate::reap::has_children().unwrap_or(true) => {
-            vec![Survivor { pid: 0, name: "unknown, /proc is not mounted".to_owned(), state: '?' }]
+pub fn survivors(owner: Owner, strangers: &Strangers) -> Vec<Survivor> {
+    let walk = look(owner, strangers);
+    let mut left = Vec::new();
+    for kin in walk.found {
+        match stat(kin.pid) {
+            Ok(stat) => left.extend(stat.map(|s| Survivor { pid: kin.pid, name: s.name, state: s.state })),
+            Err(e) => left.push(Survivor { pid: kin.pid, ..Survivor::unseen(&e) }),
         }
-        Err(_) => Vec::new(),
     }
+    left.extend(walk.blind.iter().map(Survivor::unseen));
+    left
 }
 
 #[cfg(test)]
@@ -224,43 +203,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stat_lines_are_read_whatever_the_name() {
-        let plain = parse_stat("41 (sleep) S 7 41 41 0 -1").unwrap();
-        assert_eq!(plain, Stat { name: "sleep".to_owned(), state: 'S', parent: 7 });
-        let nasty = parse_stat("41 (a) R 1 (b) D 9 0").unwrap();
-        assert_eq!(nasty, Stat { name: "a) R 1 (b".to_owned(), state: 'D', parent: 9 });
-        for broken in ["", "41", "41 (x", "41 (x)", "41 (x) S", "41 (x) S y", ") ("] {
-            assert_eq!(parse_stat(broken), None, "{broken:?}");
-        }
-    }
-
-    #[test]
-    fn both_ways_of_looking_find_the_same() {
-        let mut command = std::process::Command::new("/bin/sh");
-        command
-            .args(["-c", "sleep 1000 & (sleep 1000 & wait) & echo ready; wait"])
-            .stdout(std::process::Stdio::piped());
-        let mut top = command.spawn().unwrap();
-        let pid = top.id().cast_signed();
-        let mut ready = [0; 6];
-        std::io::Read::read_exact(&mut top.stdout.take().unwrap(), &mut ready).unwrap();
-        let none = BTreeSet::new();
-        // The subshell's own child may need a moment.
-        let start = std::time::Instant::now();
-        let listed = loop {
-            let listed = walk(pid, &none, None).unwrap();
-            if listed.len() == 3 {
-                break listed;
-            }
-            assert!(start.elapsed().as_secs() < 30, "{listed:?}");
+    fn a_stranger_is_known_by_its_id_and_its_start() {
+        let own = stat(own_pid()).unwrap().unwrap();
+        let spared = |start| {
+            let mut spare = Spare::default();
+            Strangers(BTreeMap::from([(own_pid(), start)])).add_to(&mut spare).unwrap();
+            (spare.pids.contains(&own_pid()), spare.sessions.contains(&own.session))
         };
-        let ids = |found: Vec<Kin>| found.into_iter().map(|k| (k.pid, k.parent)).collect::<BTreeSet<_>>();
-        let subshell = listed.iter().find(|k| listed.iter().any(|l| l.parent == k.pid)).unwrap().pid;
-        assert_eq!(ids(listed), ids(walk(pid, &none, Some(all_processes().unwrap())).unwrap()));
-        // Sparing the subshell spares what is below it.
-        assert_eq!(walk(pid, &BTreeSet::from([subshell]), None).unwrap().len(), 1);
-        kill_tree(pid).unwrap();
-        top.kill().unwrap();
-        top.wait().unwrap();
+        assert_eq!(spared(own.start), (true, true));
+        assert_eq!(spared(own.start + 1), (false, true));
+        let mut spare = Spare::default();
+        Strangers::default().add_to(&mut spare).unwrap();
+        assert!(spare.pids.is_empty() && spare.sessions.is_empty());
     }
 }

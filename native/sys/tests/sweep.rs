@@ -16,7 +16,7 @@ use muster_sys::reap::{reap, reap_adopted, try_reap};
 use muster_sys::signals;
 use muster_sys::spawn::Spawner;
 use muster_sys::status::ExitStatus;
-use muster_sys::subreaper::{become_subreaper, descendants_of, kill_round, kill_tree, survivors};
+use muster_sys::subreaper::{Strangers, become_subreaper, descendants_of, kill_round, kill_tree, survivors};
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
@@ -42,7 +42,7 @@ fn pids(read: impl Read, count: usize) -> Vec<i32> {
 fn a_daemon_of_a_dead_rank_is_found_and_ended_and_others_are_spared() {
     let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     become_subreaper().unwrap();
-    let (mine, other) = (Owner::new(), Owner::new());
+    let (mine, other, none) = (Owner::new(), Owner::new(), Strangers::default());
     let (mut spawner, mut helpers) = (Spawner::new(mine).unwrap(), Spawner::new(other).unwrap());
     let helper_out = pipe().unwrap();
     let helper = Run::sh("sleep 1000 & echo $!; wait").start(&mut helpers, helper_out.write.as_fd()).unwrap();
@@ -57,14 +57,14 @@ fn a_daemon_of_a_dead_rank_is_found_and_ended_and_others_are_spared() {
     assert_eq!(reap(rank.pid).unwrap().status, ExitStatus::Exited(0));
     assert!(!gone(daemon));
     until("the daemon falls to us", || descendants_of(std::process::id().cast_signed()).unwrap().contains(&daemon));
-    assert_eq!(survivors(mine).iter().map(|s| s.pid).collect::<Vec<_>>(), [daemon]);
+    assert_eq!(survivors(mine, &none).iter().map(|s| s.pid).collect::<Vec<_>>(), [daemon]);
 
     until("nothing of ours is left", || {
         reap_adopted().unwrap();
-        kill_round(mine).unwrap() == 0
+        kill_round(mine, &none).unwrap() == 0
     });
     assert!(gone(daemon));
-    assert!(survivors(mine).is_empty());
+    assert!(survivors(mine, &none).is_empty());
     assert_eq!(try_reap(helper.pid).unwrap(), None, "the helper was spared");
     assert!(!gone(helper_child), "and so was its child");
 
@@ -114,4 +114,82 @@ fn orphans_are_reaped_and_claimed_children_are_not() {
         reap_adopted().unwrap();
         gone(orphan)
     });
+}
+
+/// Takes the descriptors away from this process while it lives.
+struct NoDescriptors(libc::rlimit);
+
+impl NoDescriptors {
+    fn new() -> Self {
+        let mut former = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: getrlimit writes to a live local variable.
+        assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut former) }, 0);
+        // SAFETY: setrlimit reads a live temporary.
+        let set = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: 0, ..former }) };
+        assert_eq!(set, 0);
+        Self(former)
+    }
+}
+
+impl Drop for NoDescriptors {
+    fn drop(&mut self) {
+        // SAFETY: setrlimit reads a live field.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const self.0) };
+    }
+}
+
+#[test]
+fn who_cannot_look_does_not_say_that_nothing_is_left() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    become_subreaper().unwrap();
+    let (mine, none) = (Owner::new(), Strangers::default());
+    let mut spawner = Spawner::new(mine).unwrap();
+    let null = File::open("/dev/null").unwrap();
+    let rank = Run::sh("exec sleep 1000").start(&mut spawner, null.as_fd()).unwrap();
+    let (round, left, tree) = {
+        let _poor = NoDescriptors::new();
+        (kill_round(mine, &none), survivors(mine, &none), kill_tree(rank.pid))
+    };
+    assert_eq!(round.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    assert_eq!(left.iter().map(|s| (s.pid, s.state)).collect::<Vec<_>>(), [(0, '?')]);
+    assert!(left[0].name.contains("Too many open files"), "{}", left[0].name);
+    // What needs no looking is done nevertheless.
+    assert_eq!(tree.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    assert_eq!(reap(rank.pid).unwrap().status, ExitStatus::Signaled { signal: signals::KILL, core: false });
+    // Without children nobody is left, and that is known without looking.
+    let _poor = NoDescriptors::new();
+    assert_eq!(kill_round(mine, &none).unwrap(), 0);
+    assert!(survivors(mine, &none).is_empty());
+}
+
+#[test]
+fn who_was_here_before_is_spared_with_all_that_belongs_to_it() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    become_subreaper().unwrap();
+    let (mine, elsewhere) = (Owner::new(), Owner::new());
+    let (before, out) = (pipe().unwrap(), pipe().unwrap());
+    // Leads a session of its own and leaves an orphan in it, as a supervisor in the background may.
+    let script = "echo $$; (sleep 1000 & echo $!); exec sleep 1000";
+    let stranger = Run::sh(script).start(&mut Spawner::new(elsewhere).unwrap(), before.write.as_fd()).unwrap();
+    let orphan = pids(File::from(before.read), 2)[1];
+    // Nobody claims it any more, as if an earlier program in this process had started it.
+    muster_sys::children::hold().disclaim(stranger.pid);
+    let strangers = Strangers::here().unwrap();
+    let rank = Run::sh("(setsid sh -c 'echo $$; exec sleep 1000' &) ; sleep 0")
+        .start(&mut Spawner::new(mine).unwrap(), out.write.as_fd())
+        .unwrap();
+    let daemon = pids(File::from(out.read), 1)[0];
+    reap(rank.pid).unwrap();
+    until("nothing of ours is left", || {
+        reap_adopted().unwrap();
+        kill_round(mine, &strangers).unwrap() == 0
+    });
+    assert!(gone(daemon) && survivors(mine, &strangers).is_empty());
+    assert!(!gone(stranger.pid) && !gone(orphan));
+    // Who does not know them ends them.
+    until("they are ended", || {
+        reap_adopted().unwrap();
+        kill_round(mine, &Strangers::default()).unwrap() == 0
+    });
+    assert!(gone(stranger.pid) && gone(orphan));
 }

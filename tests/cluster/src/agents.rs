@@ -15,7 +15,7 @@ use crate::workspace::{self, RunDir};
 /// Starts an agent and waits until it answers at `address`, as the host sees it.
 pub(crate) fn start_agent(host: &Host, address: SocketAddr, key: &Path, args: &[&str]) -> Result<Proc> {
     let cmd = Cmd::new(workspace::program("muster-agent")?).arg("--key-file").arg(key).args(args);
-    let agent = host.spawn(cmd)?;
+    let agent = host.spawn(cmd.own_session())?;
     wait_for_agent(host.name(), agent, address, |connect| host.call(connect))
 }
 

@@ -42,6 +42,7 @@ pub struct Cmd {
     stdout: Out,
     stderr: Out,
     timeout: Duration,
+    session: bool,
 }
 
 impl Cmd {
@@ -56,6 +57,7 @@ impl Cmd {
             stdout: Out::Capture,
             stderr: Out::Capture,
             timeout: DEFAULT_TIMEOUT,
+            session: false,
         }
     }
 
@@ -115,6 +117,14 @@ impl Cmd {
         self
     }
 
+    /// Runs it in a session of its own, as on a host of its own. The kernel shares the processor among sessions first, so
+    /// that otherwise all agents of a cluster together get as much of it as one of their ranks.
+    #[must_use]
+    pub fn own_session(mut self) -> Self {
+        self.session = true;
+        self
+    }
+
     /// Sets how long [`crate::Host::run`] lets it run (60 s otherwise).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -141,7 +151,10 @@ impl Cmd {
 
     pub(crate) fn to_command(&self) -> Command {
         let out = |o: Out| if o == Out::Inherit { Stdio::inherit() } else { Stdio::piped() };
-        let mut command = Command::new(&self.program);
+        let mut command = if self.session { Command::new("setsid") } else { Command::new(&self.program) };
+        if self.session {
+            command.arg(&self.program);
+        }
         command.args(&self.args).current_dir(&self.dir).env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root");
         command.envs(self.env.iter().map(|(k, v)| (k, v)));

@@ -49,7 +49,8 @@ fn muster(key: &Path, hosts: &str) -> Result<Cmd> {
         .args(["run", "--key-file"])
         .arg(key)
         .args(["-H", hosts])
-        .timeout(PATIENCE))
+        .timeout(PATIENCE)
+        .own_session())
 }
 
 fn list(names: impl Iterator<Item = String>, slots: usize) -> String {

@@ -3,7 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
-use muster_cluster::{Cluster, Cmd, Host, Output, PATIENCE, Proc, cluster_or_skip, eventually};
+use muster_cluster::{Cluster, Host, Output, PATIENCE, Proc, cluster_or_skip, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -111,13 +111,6 @@ fn ranks_of_a_killed_launcher_end_with_their_lease() {
     assert_eq!(job.wait(PATIENCE).expect("status").signal(), Some(9));
     // A lease spares them for a while: a launcher's connection may come back.
     assert_eq!(sleepers(&cluster.host(0)) + sleepers(&cluster.host(1)), 4);
-    std::thread::sleep(Duration::from_secs(16));
-    for a in &agents {
-        eprintln!("{}", a.stderr_so_far());
-    }
-    for i in 0..2 {
-        eprintln!("{:?} {:?}", cluster.host(i).processes(), cluster.host(i).connections());
-    }
     assert_all_idle(&cluster);
     assert_serves_the_next_job(&cluster, &agents.iter().collect::<Vec<_>>());
 }
@@ -173,9 +166,9 @@ fn a_host_that_is_only_slow_is_not_lost() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
     let agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 1, &[]);
-    // Longer than the silence after which a probe is sent, shorter than the one that kills.
+    // TCP tries again ever more seldom: after this the connection stays silent beyond the time at which a probe is sent.
     cluster.cut(1).expect("cut");
-    std::thread::sleep(Duration::from_millis(3_500));
+    std::thread::sleep(Duration::from_millis(2_500));
     cluster.heal(1).expect("heal");
     let victims = cluster.host(1).ranks().expect("processes");
     kill(Pid::from_raw(victims.first().expect("the rank still runs").pid), Signal::SIGKILL).expect("kill");
@@ -211,5 +204,4 @@ fn a_launcher_that_is_stopped_too_long_has_no_ranks_left() {
     let output = job.finish(PATIENCE).expect("it ends");
     assert!(!output.status.success() && !output.stderr_text().is_empty(), "{output:?}");
     assert_serves_the_next_job(&cluster, &[&agent]);
-    drop(cluster.launcher().run(Cmd::new("true")));
 }

@@ -70,17 +70,28 @@ fn two_launchers_at_once_do_not_disturb_each_other() {
     assert_eq!(output.stdout_text().lines().count(), 2);
 }
 
+/// Each may get some of the hosts and wait for the others: then the time to connect is the end of the wait.
 #[test]
-fn launchers_that_start_together_take_turns() {
+fn launchers_that_start_together_get_their_turn_or_a_clear_answer() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
     let agents = cluster.start_agents(&[]).expect("agents");
-    let job =
-        |name: &str| cluster.muster(&cluster.host_list(1)).expect("built").args(["--job", name, "-l", "hostname"]);
-    let both: Vec<_> = ["a", "b"].map(|name| cluster.launcher().spawn(job(name)).expect("spawn")).into_iter().collect();
+    let muster = || cluster.muster(&cluster.host_list(1)).expect("built");
+    let job = |name: &str| muster().args(["--connect-timeout", "3s", "--job", name, "-l", "hostname"]);
+    let both = ["a", "b"].map(|name| cluster.launcher().spawn(job(name)).expect("spawn"));
     for launcher in both {
-        let output = launcher.finish(PATIENCE).and_then(Output::ok).expect("it gets its turn");
-        assert_eq!(output.stdout_text().lines().count(), 3);
+        let output = launcher.finish(PATIENCE).expect("it ends");
+        let verdict = output.verdict();
+        match output.status.code() {
+            Some(0) => assert_eq!(output.stdout_text().lines().count(), 3),
+            Some(240) => {
+                assert!(verdict.contains("its agent is busy with job") && output.stdout.is_empty(), "{verdict}")
+            }
+            other => panic!("{other:?}: {verdict}"),
+        }
     }
+    let output =
+        cluster.launcher().run(muster().arg("hostname")).and_then(Output::ok).expect("all hosts are free again");
+    assert_eq!(output.stdout_text().lines().count(), 3);
     for agent in &agents {
         assert!(agent.try_wait().expect("status").is_none(), "an agent ended: {}", agent.stderr_so_far());
     }

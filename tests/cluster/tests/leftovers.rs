@@ -1,6 +1,6 @@
 //! Nothing of a job stays behind: processes, sockets, files.
 
-use muster_cluster::{Cluster, Leftover, Output, PATIENCE, Proc, cluster_or_skip, eventually, workspace};
+use muster_cluster::{Cluster, Leftover, PATIENCE, Proc, cluster_or_skip, eventually, workspace};
 use nix::sys::signal::Signal;
 
 /// What can stay behind on the hosts and at the launcher.
@@ -125,7 +125,7 @@ fn a_second_signal_does_not_wait_for_the_grace() {
     // A signal that is still pending is one with the first.
     eventually(|| pending(job.pid()), |mask| *mask == 0).expect("the launcher takes the first signal");
     job.signal(Signal::SIGINT).expect("signal");
-    let output = job.finish(PATIENCE).and_then(|o: Output| Ok(o)).expect("it ends");
+    let output = job.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(130), "{}", output.stderr_text());
     assert_eq!(traces(&cluster, &agents).processes, before);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use muster_cluster::{Cluster, Cmd, Output, PATIENCE, cluster_or_skip, workspace};
+use muster_cluster::{Cluster, Cmd, PATIENCE, cluster_or_skip, workspace};
 
 /// A root file system with the two programs and a key, and nothing else.
 fn bare_root(cluster: &Cluster, name: &str) -> PathBuf {
@@ -53,10 +53,6 @@ fn launcher_and_agents_run_in_an_empty_root_file_system() {
 
     let missing = run(&["/bin/true"]);
     assert_eq!(missing.status.code(), Some(127), "{}", missing.stderr_text());
-    // Agents of the launcher's own need one folder for their sockets.
-    let local = ["run", "--local", "2", "-n", "2", "/muster-agent", "--version"];
-    let local = inside(&roots[2], "/muster").env("XDG_RUNTIME_DIR", "/").args(local);
-    cluster.launcher().run(local).and_then(Output::ok).expect("local agents");
 
     for root in &roots {
         assert_eq!(content(root), ["key", "muster", "muster-agent"], "nothing was written");

@@ -6,24 +6,27 @@
 //!
 //! Rules of the border:
 //! - A rank is named by its [`ProcId`]; at most one live process has it. A second `Spawn` of a living one is refused.
+//! - Orders are carried out one after the other, in the order given. But an order that ends ranks (`Kill`, `Sweep`,
+//!   `Shutdown`) also cancels those starts of its ranks that were ordered before it and have not begun.
 //! - For every `Spawn` there is one `Spawned` or `SpawnFailed`, and after `Spawned` one `Exited`. That is all a rank
 //!   ever reports, so the reports waiting to be read are bounded by the ranks ordered.
 //! - For every `Sweep` there is one `Swept`, after the `Exited` of every rank that the sweep ended. A new generation
 //!   starts after a `Swept` without survivors; so a report never belongs to an older generation than its reader.
 //! - After `Shutdown` comes one last `Swept`, then nothing.
 
-use std::ffi::OsString;
-use std::fmt;
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use errno::{E2BIG, EACCES, EAGAIN, EBUSY, EEXIST, ENOENT, ENOEXEC};
 use muster_protocol::ProcId;
-use muster_protocol::limits::RANKS_PER_HOST_MAX;
 pub use muster_sys::limits::{Resource, ResourceLimit};
 pub use muster_sys::stage::Stage;
 pub use muster_sys::status::ExitStatus;
 pub use muster_sys::subreaper::Survivor;
+
+pub use super::failure::SpawnFailure;
 
 /// Number of the descriptor at which a rank finds its PMI socket; `PMI_FD` says so in its environment.
 ///
@@ -76,15 +79,37 @@ pub enum StdinSource {
     Pipe,
 }
 
+/// The environment of a rank. What it has in common with others is shared: a megabyte of it for thousands of ranks is
+/// nothing unusual.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RankEnv {
+    /// What the ranks of its program have in common; every name once.
+    pub base: Arc<[(OsString, OsString)]>,
+    /// Its own, which win; every name once.
+    pub own: Vec<(OsString, OsString)>,
+}
+
+impl RankEnv {
+    /// The whole, every name once.
+    pub fn joined(&self) -> Vec<(&OsStr, &OsStr)> {
+        fn pair((name, value): &(OsString, OsString)) -> (&OsStr, &OsStr) {
+            (name, value)
+        }
+        let own: BTreeSet<&OsString> = self.own.iter().map(|(name, _)| name).collect();
+        let base = self.base.iter().filter(|(name, _)| !own.contains(name));
+        base.chain(&self.own).map(pair).collect()
+    }
+}
+
 /// Everything that is needed to start one rank.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankOrder {
     /// Its name in the job.
     pub proc: ProcId,
     /// Program and arguments; a program without a slash is looked up in the `PATH` of `env`.
-    pub argv: Vec<OsString>,
+    pub argv: Arc<[OsString]>,
     /// The whole environment. `PMI_FD` is added when `pmi` is set.
-    pub env: Vec<(OsString, OsString)>,
+    pub env: RankEnv,
     /// Working directory; the agent's own when absent.
     pub cwd: Option<PathBuf>,
     /// Source of its standard input.
@@ -137,100 +162,6 @@ pub enum Report {
     },
 }
 
-/// Why a rank did not start.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SpawnFailure {
-    /// Which rank.
-    pub proc: ProcId,
-    /// The step that failed.
-    pub stage: Stage,
-    /// The system's reason.
-    pub errno: i32,
-    /// The program as it was named.
-    pub program: String,
-    /// The working directory as it was named; absent when it was the agent's own.
-    pub cwd: Option<String>,
-}
-
-impl SpawnFailure {
-    /// The exit status that shells give for this: 127 for a program that was not found, 126 for one that cannot run
-    /// (or not there). None when the program is not at fault.
-    pub fn shell_code(&self) -> Option<u8> {
-        match self.stage {
-            Stage::Exec if self.errno == ENOENT => Some(127),
-            Stage::Exec | Stage::Interpreter | Stage::Cwd => Some(126),
-            _ => None,
-        }
-    }
-}
-
-/// The system's reasons that are told apart here; their numbers are the same on every Linux that we know.
-pub(super) mod errno {
-    pub(in super::super) const ENOENT: i32 = 2;
-    pub(in super::super) const EIO: i32 = 5;
-    pub(in super::super) const E2BIG: i32 = 7;
-    pub(in super::super) const ENOEXEC: i32 = 8;
-    pub(in super::super) const EAGAIN: i32 = 11;
-    pub(in super::super) const EACCES: i32 = 13;
-    pub(in super::super) const EBUSY: i32 = 16;
-    pub(in super::super) const EEXIST: i32 = 17;
-}
-
-impl fmt::Display for SpawnFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let program = &self.program;
-        let reason = std::io::Error::from_raw_os_error(self.errno);
-        match (self.stage, self.errno) {
-            (Stage::Exec, ENOENT) if program.contains('/') => {
-                write!(f, "program {program:?} not found; is it in this host's image and file system?")
-            }
-            (Stage::Exec, ENOENT) => {
-                write!(f, "program {program:?} not found in the PATH of the rank; give its path, or set PATH with -x")
-            }
-            (Stage::Exec, EACCES) => {
-                write!(
-                    f,
-                    "program {program:?} cannot be executed: permission denied; is it a program, is its mode executable?"
-                )
-            }
-            (Stage::Exec, ENOEXEC) => {
-                write!(f, "program {program:?} cannot be executed: not built for this machine's architecture")
-            }
-            (Stage::Exec, E2BIG) => {
-                write!(f, "program {program:?} cannot be executed: its arguments and environment are too long together")
-            }
-            (Stage::Interpreter, _) => {
-                write!(
-                    f,
-                    "program {program:?} cannot be executed: the interpreter or loader that it names is missing here"
-                )
-            }
-            (Stage::Cwd, _) => {
-                let cwd = self.cwd.as_deref().unwrap_or(".");
-                write!(f, "working directory {cwd:?} cannot be entered: {reason}; choose another with --wdir")
-            }
-            (Stage::Prepare, EEXIST) => {
-                write!(
-                    f,
-                    "program {program:?} was not started: an earlier process of the same rank still lives on this host"
-                )
-            }
-            (Stage::Prepare, EBUSY) => {
-                write!(f, "program {program:?} was not started: this host is still killing the ranks of before")
-            }
-            (Stage::Prepare, EAGAIN) => {
-                write!(
-                    f,
-                    "program {program:?} was not started: this host runs {RANKS_PER_HOST_MAX} ranks, the most it may"
-                )
-            }
-            (stage, _) => write!(f, "{stage} for program {program:?}: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for SpawnFailure {}
-
 /// Why an order was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
@@ -255,38 +186,10 @@ pub trait Executor: Send + Sync {
 mod tests {
     use super::*;
 
-    fn failure(stage: Stage, errno: i32) -> SpawnFailure {
-        SpawnFailure { proc: ProcId(3), stage, errno, program: "a.out".to_owned(), cwd: Some("/data".to_owned()) }
-    }
-
     #[test]
-    fn failures_give_the_codes_of_shells() {
-        let code = |stage, errno| failure(stage, errno).shell_code();
-        assert_eq!(code(Stage::Exec, ENOENT), Some(127));
-        assert_eq!(code(Stage::Exec, EACCES), Some(126));
-        assert_eq!(code(Stage::Interpreter, ENOENT), Some(126));
-        assert_eq!(code(Stage::Cwd, ENOENT), Some(126));
-        assert_eq!(code(Stage::Clone, EAGAIN), None);
-    }
-
-    #[test]
-    fn failures_say_what_happened_to_what_and_what_to_do() {
-        let text = |stage, errno| failure(stage, errno).to_string();
-        assert_eq!(
-            text(Stage::Exec, ENOENT),
-            "program \"a.out\" not found in the PATH of the rank; give its path, or set PATH with -x"
-        );
-        assert_eq!(
-            text(Stage::Cwd, ENOENT),
-            "working directory \"/data\" cannot be entered: No such file or directory (os error 2); choose another with --wdir"
-        );
-        assert_eq!(
-            text(Stage::Clone, EAGAIN),
-            "cannot create a process for program \"a.out\": Resource temporarily unavailable (os error 11)"
-        );
-        assert_eq!(
-            text(Stage::Prepare, EBUSY),
-            "program \"a.out\" was not started: this host is still killing the ranks of before"
-        );
+    fn what_a_rank_has_of_its_own_replaces_what_it_shares() {
+        let vars = |list: &[(&str, &str)]| list.iter().map(|(n, v)| (n.into(), v.into())).collect::<Vec<_>>();
+        let env = RankEnv { base: vars(&[("A", "1"), ("B", "2")]).into(), own: vars(&[("B", "mine"), ("C", "3")]) };
+        assert_eq!(env.joined(), [("A", "1"), ("B", "mine"), ("C", "3")].map(|(n, v)| (OsStr::new(n), OsStr::new(v))));
     }
 }

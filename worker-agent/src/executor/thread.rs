@@ -1,29 +1,33 @@
 //! The executor inside the agent's own process: one thread that starts, watches and ends the ranks.
 //!
 //! One thread and no other, because a rank dies with the *thread* that started it; and a thread of its own, so that a start
-//! from a slow file system delays nothing else. It sleeps until an order, an end or a deadline wakes it.
+//! from a slow file system delays nothing of the session. It sleeps until an order, an end or a deadline wakes it; after
+//! each start it looks at all three again.
+//!
+//! A limit: while the kernel waits inside one start, for a program on a file server that is gone, this thread waits with
+//! it, and what is ordered meanwhile is done when the kernel gives up. Nothing can interrupt it; the session half goes on
+//! to be heard.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use muster_protocol::limits::RANKS_PER_HOST_MAX;
 use muster_sys::children::Owner;
 use muster_sys::clock::boottime_ms;
 use muster_sys::pipe::Bell;
 use muster_sys::poll::{Poller, Trigger};
 use muster_sys::spawn::{SpawnError, SpawnOrder, Spawned, Spawner};
-use muster_sys::{reap, signals, subreaper};
+use muster_sys::subreaper::{self, Strangers};
+use muster_sys::{reap, signals};
 
-use super::border::errno::{EAGAIN, EBUSY, EEXIST, EIO};
 use super::border::{Executor, Order, OrderError, PMI_FD_NUMBER, RankOrder, Report, SpawnFailure, Stage};
+use super::failure::errno::{EAGAIN, EBUSY, ECANCELED, EEXIST, EIO};
+use super::queue::{Next, Queue};
 use super::ranks::{Act, Look, RankTable, Refusal};
 use super::stdio::{self, AgentEnds, RankEnds};
-
-/// Orders that may wait: every rank's start, and as many others.
-const ORDERS_WAITING_MAX: usize = 2 * RANKS_PER_HOST_MAX as usize;
 
 const TOKEN_ORDERS: u64 = 0;
 const TOKEN_CHILDREN: u64 = 1;
@@ -42,22 +46,16 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError { what, source }
 }
 
-#[derive(Debug, Default)]
-struct Inbox {
-    orders: VecDeque<Order>,
-    closed: bool,
-}
-
 #[derive(Debug)]
 struct Shared {
-    inbox: Mutex<Inbox>,
+    queue: Mutex<Queue>,
     bell: Bell,
 }
 
 impl Shared {
-    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
         // A queue of plain values is consistent between any two operations.
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,9 +71,16 @@ impl LocalExecutor {
     /// must not block.
     pub fn start(report: Box<dyn Fn(Report) + Send>) -> Result<Self, StartError> {
         subreaper::become_subreaper().map_err(failed("becoming a subreaper"))?;
+        // Before there is any rank: whoever is here already is not ours.
+        let strangers = Strangers::here().unwrap_or_else(|e| {
+            tracing::warn!(
+                "cannot see which processes are here already, they will not be told from what ranks leave: {e}"
+            );
+            Strangers::default()
+        });
         let owner = Owner::new();
         let shared = Arc::new(Shared {
-            inbox: Mutex::default(),
+            queue: Mutex::default(),
             bell: Bell::new().map_err(failed("making an event descriptor"))?,
         });
         let poller = Poller::new().map_err(failed("making a poll set"))?;
@@ -86,6 +91,7 @@ impl LocalExecutor {
             shared: Arc::clone(&shared),
             report,
             owner,
+            strangers,
             spawner: Spawner::new(owner).map_err(failed("mapping a stack"))?,
             poller,
             table: RankTable::default(),
@@ -112,16 +118,7 @@ impl LocalExecutor {
 
 impl Executor for LocalExecutor {
     fn order(&self, order: Order) -> Result<(), OrderError> {
-        let mut inbox = self.shared.inbox();
-        if inbox.closed {
-            return Err(OrderError::Gone);
-        }
-        // The end can always be ordered.
-        if inbox.orders.len() >= ORDERS_WAITING_MAX && !matches!(order, Order::Shutdown) {
-            return Err(OrderError::Full { limit: ORDERS_WAITING_MAX });
-        }
-        inbox.orders.push_back(order);
-        drop(inbox);
+        self.shared.queue().push(order)?;
         self.shared.bell.ring();
         Ok(())
     }
@@ -137,6 +134,7 @@ struct Worker {
     shared: Arc<Shared>,
     report: Box<dyn Fn(Report) + Send>,
     owner: Owner,
+    strangers: Strangers,
     spawner: Spawner,
     poller: Poller,
     table: RankTable,
@@ -149,9 +147,7 @@ struct CloseOnExit(Arc<Shared>);
 
 impl Drop for CloseOnExit {
     fn drop(&mut self) {
-        let mut inbox = self.0.inbox();
-        inbox.closed = true;
-        inbox.orders.clear();
+        self.0.queue().close();
     }
 }
 
@@ -160,21 +156,27 @@ impl Worker {
         let _close = CloseOnExit(Arc::clone(&self.shared));
         signals::block_for_helper_thread();
         let mut ready = Vec::new();
+        // Whoever has ended before the first wait rings for nobody.
+        let (mut ended, mut more) = (true, false);
         loop {
-            let timeout = self.table.next_deadline_ms().map(|at| at.saturating_sub(boottime_ms()));
-            if let Err(e) = self.poller.wait(&mut ready, timeout) {
+            let deadline = self.table.next_deadline_ms().map(|at| at.saturating_sub(boottime_ms()));
+            if let Err(e) = self.poller.wait(&mut ready, if more { Some(0) } else { deadline }) {
                 tracing::error!("the executor cannot wait for its ranks any more and ends, and they with it: {e}");
                 return;
             }
             for token in &ready {
+                ended |= *token != TOKEN_ORDERS;
                 match *token {
-                    TOKEN_ORDERS => self.take_orders(),
+                    TOKEN_ORDERS => drop(self.shared.bell.hear()),
                     TOKEN_CHILDREN => self.table.child_ended(),
                     rank => self.reap_rank(rank),
                 }
             }
+            more = self.take_orders();
             // After the ranks, whose ends may have hidden those of orphans.
-            if let Err(e) = reap::reap_adopted() {
+            if std::mem::take(&mut ended)
+                && let Err(e) = reap::reap_adopted()
+            {
                 tracing::warn!("cannot reap orphans: {e}");
             }
             let due = self.table.due(boottime_ms());
@@ -185,22 +187,26 @@ impl Worker {
         }
     }
 
-    fn take_orders(&mut self) {
-        self.shared.bell.hear();
+    /// Carries out orders up to the first start, which may take long. Says whether more wait.
+    fn take_orders(&mut self) -> bool {
         // One by one, so that the lock is never held during a start.
         loop {
-            let next = self.shared.inbox().orders.pop_front();
-            let Some(order) = next else { return };
+            let next = self.shared.queue().pop();
+            let Some(next) = next else { return false };
             let now = boottime_ms();
-            let acts = match order {
-                Order::Spawn(rank) => {
+            let acts = match next {
+                Next::Order(Order::Spawn(rank)) => {
                     self.spawn(&rank);
+                    return !self.shared.queue().is_empty();
+                }
+                Next::Cancelled(rank) => {
+                    self.not_started(&rank, SpawnError { stage: Stage::Prepare, errno: ECANCELED });
                     continue;
                 }
-                Order::Signal { procs, signal } => self.table.signal(&procs, signal),
-                Order::Kill { which, grace_ms } => self.table.kill(&which, grace_ms, now),
-                Order::Sweep => self.table.sweep(now),
-                Order::Shutdown => {
+                Next::Order(Order::Signal { procs, signal }) => self.table.signal(&procs, signal),
+                Next::Order(Order::Kill { which, grace_ms }) => self.table.kill(&which, grace_ms, now),
+                Next::Order(Order::Sweep) => self.table.sweep(now),
+                Next::Order(Order::Shutdown) => {
                     // A second one is not another sweep: after the first one's report comes nothing.
                     if std::mem::replace(&mut self.shutdown, true) { Vec::new() } else { self.table.sweep(now) }
                 }
@@ -210,24 +216,22 @@ impl Worker {
     }
 
     fn spawn(&mut self, rank: &RankOrder) {
-        let report = match self.try_spawn(rank) {
-            Ok((pid, ends)) => Report::Spawned {
-                proc: rank.proc,
-                pid,
-                stdin: ends.stdin,
-                stdout: ends.stdout,
-                stderr: ends.stderr,
-                pmi: ends.pmi,
-            },
-            Err(SpawnError { stage, errno }) => Report::SpawnFailed(SpawnFailure {
-                proc: rank.proc,
-                stage,
-                errno,
-                program: rank.argv.first().map_or_else(String::new, |p| p.to_string_lossy().into_owned()),
-                cwd: rank.cwd.as_ref().map(|d| d.to_string_lossy().into_owned()),
-            }),
-        };
-        (self.report)(report);
+        match self.try_spawn(rank) {
+            Ok((pid, AgentEnds { stdin, stdout, stderr, pmi })) => {
+                (self.report)(Report::Spawned { proc: rank.proc, pid, stdin, stdout, stderr, pmi });
+            }
+            Err(error) => self.not_started(rank, error),
+        }
+    }
+
+    fn not_started(&self, rank: &RankOrder, error: SpawnError) {
+        (self.report)(Report::SpawnFailed(SpawnFailure {
+            proc: rank.proc,
+            stage: error.stage,
+            errno: error.errno,
+            program: rank.argv.first().map_or_else(String::new, |p| p.to_string_lossy().into_owned()),
+            cwd: rank.cwd.as_ref().map(|d| d.to_string_lossy().into_owned()),
+        }));
     }
 
     fn try_spawn(&mut self, rank: &RankOrder) -> Result<(i32, AgentEnds), SpawnError> {
@@ -305,17 +309,15 @@ impl Worker {
         if !self.table.wants_look(boottime_ms()) {
             return false;
         }
-        let found = match subreaper::kill_round(self.owner) {
-            Ok(found) => found,
-            Err(e) => {
-                tracing::debug!("cannot look for what ranks left behind: {e}");
-                subreaper::survivors(self.owner).len()
-            }
-        };
+        let found = subreaper::kill_round(self.owner, &self.strangers).unwrap_or_else(|e| {
+            tracing::debug!("cannot look for what ranks left behind: {e}");
+            // Not to see anybody is not to know that nobody is there.
+            1
+        });
         match self.table.looked(found, boottime_ms()) {
             Look::Again => false,
             Look::Over { askers } => {
-                let survivors = if found == 0 { Vec::new() } else { subreaper::survivors(self.owner) };
+                let survivors = if found == 0 { Vec::new() } else { subreaper::survivors(self.owner, &self.strangers) };
                 for _ in 0..askers {
                     (self.report)(Report::Swept { survivors: survivors.clone() });
                 }
@@ -326,10 +328,11 @@ impl Worker {
 }
 
 fn start(spawner: &mut Spawner, rank: &RankOrder, ends: &RankEnds) -> Result<Spawned, SpawnError> {
-    let mut env = rank.env.clone();
+    let number = PMI_FD_NUMBER.to_string();
+    let mut env = rank.env.joined();
     if rank.pmi {
-        env.retain(|(name, _)| name != "PMI_FD");
-        env.push(("PMI_FD".into(), PMI_FD_NUMBER.to_string().into()));
+        env.retain(|(name, _)| *name != "PMI_FD");
+        env.push((OsStr::new("PMI_FD"), OsStr::new(&number)));
     }
     spawner.spawn(&SpawnOrder {
         argv: &rank.argv,

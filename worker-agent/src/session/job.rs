@@ -8,6 +8,7 @@ use muster_protocol::hello::{Hello, Role, Welcome};
 use muster_protocol::limits::{CONNECTION_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
 use muster_protocol::message::{Lost, Stamp, WantBulk};
 use muster_protocol::{Frame, HostIndex, Stream};
+use muster_sys::clock::boottime_ms;
 use muster_transport::connection::{Receiver, Sender};
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Guest;
@@ -18,7 +19,10 @@ use super::bulk::{Bulk, BulkOrder, BulkReport};
 use super::pmi::{PmiInput, PmiSockets};
 use super::ranks::{RankAct, Ranks};
 use super::tree::{Introduction, TreeInput, TreeShell};
-use crate::executor::border::{Executor, Report};
+use crate::executor::border::{Executor, Order, Report, Which};
+
+/// Time that streams of a job that was given up have to be taken by somebody, in milliseconds.
+const FINISH_MS: u64 = 2_000;
 
 /// What happens to a job on this host.
 #[derive(Debug)]
@@ -89,6 +93,10 @@ pub struct Job {
     parent: Option<Parent>,
     parents: u64,
     bulk_wanted: bool,
+    /// The agent leaves, or the lease is over: the ranks end whatever the launcher says.
+    given_up: bool,
+    /// When streams count as finished although nobody takes what is left of them.
+    finish_by_ms: Option<u64>,
     shared_anything: bool,
     tasks: TaskTracker,
 }
@@ -120,6 +128,8 @@ impl Job {
             parent: None,
             parents: 0,
             bulk_wanted: false,
+            given_up: false,
+            finish_by_ms: None,
             shared_anything: false,
             tasks: TaskTracker::new(),
         }
@@ -150,6 +160,11 @@ impl Job {
         self.parent.as_ref().is_some_and(|p| now_ms.saturating_sub(p.heard_ms) < SILENCE_DEAD_MS)
     }
 
+    /// Whether its parent's connection is gone.
+    pub fn is_orphan(&self) -> bool {
+        self.parent.is_none()
+    }
+
     /// Takes a parent, the first one or one that replaces a dead one.
     pub fn take_parent(&mut self, guest: Guest, welcome: Welcome, now_ms: u64) {
         self.parents += 1;
@@ -160,6 +175,7 @@ impl Job {
             old.sender.abort();
         }
         if number > 1 {
+            self.ranks.new_parent();
             self.tree.node.reparented();
             if self.bulk_wanted {
                 self.to_parent(self.stamp.frame(self.me, &WantBulk {}));
@@ -275,7 +291,11 @@ impl Job {
             RankAct::PmiSend(proc, bytes) => self.pmi.send(proc, bytes),
             RankAct::PmiClose(proc) => self.pmi.close(proc),
             RankAct::PmiDrain(proc) => self.pmi.drain(proc),
-            RankAct::FinishStreams => self.bulk.order(BulkOrder::Finish),
+            RankAct::GaveUp => self.given_up = true,
+            RankAct::FinishStreams => {
+                self.finish_by_ms = Some(boottime_ms() + FINISH_MS);
+                self.bulk.order(BulkOrder::Finish);
+            }
         }
     }
 
@@ -294,8 +314,14 @@ impl Job {
         }
     }
 
+    /// Passes a signal on to the ranks here.
+    pub fn pass_signal(&mut self, signal: i32) {
+        self.act(RankAct::Order(Order::Signal { procs: Which::All, signal }));
+    }
+
     /// Ends the ranks, because the agent is told to go or a newer launcher asks for it.
     pub fn give_up(&mut self, grace_ms: u64, now_ms: u64) {
+        self.given_up = true;
         self.ranks.give_up(grace_ms);
         self.settle(now_ms);
     }
@@ -317,8 +343,9 @@ impl Job {
     }
 
     /// Whether it goes on.
-    pub fn over(&self) -> Over {
-        let left_alone = self.parent.is_none() && self.is_clean();
+    pub fn over(&self, now_ms: u64) -> Over {
+        // A launcher that stands still has its connection open; nothing is left here that it could ask for.
+        let left_alone = self.is_clean() && (self.is_orphan() || self.given_up && !self.has_parent(now_ms));
         if left_alone { Over::Yes } else { Over::No }
     }
 
@@ -330,13 +357,17 @@ impl Job {
 
     /// When [`Job::tick`] is due next, on the boot-time clock.
     pub fn next_due_ms(&self) -> Option<u64> {
-        self.tree.node.next_due_ms().into_iter().chain(self.ranks.next_due_ms()).min()
+        let finish = self.finish_by_ms.filter(|_| self.given_up);
+        self.tree.node.next_due_ms().into_iter().chain(self.ranks.next_due_ms()).chain(finish).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
         self.tree.node.tick(now_ms);
         self.ranks.tick(now_ms);
+        if self.given_up && self.finish_by_ms.take_if(|at| *at <= now_ms).is_some() {
+            self.bulk.order(BulkOrder::FinishNow);
+        }
     }
 }
 

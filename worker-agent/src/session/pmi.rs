@@ -4,18 +4,22 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::ProcId;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
 /// Bytes read from a rank at a time.
 const READ_BYTES: usize = 16 << 10;
 /// Answers that wait for a rank that does not read; a client asks one question at a time, so few ever wait.
 const ANSWERS_MAX: usize = 1_024;
+/// Bytes read from a socket after its rank has ended: more than the kernel keeps for one. A process that the rank left
+/// behind could write for ever.
+const LAST_BYTES_MAX: usize = 4 << 20;
 
 /// What happened on a rank's PMI socket.
 #[derive(Debug)]
@@ -26,103 +30,124 @@ pub enum PmiInput {
     Closed(ProcId),
 }
 
-enum Command {
-    Send(Bytes),
-    Close,
-    Drain,
-}
-
 /// The sockets of all ranks here.
 pub(super) struct PmiSockets {
     inbox: mpsc::Sender<PmiInput>,
-    commands: HashMap<ProcId, mpsc::Sender<Command>>,
+    sockets: HashMap<ProcId, Handle>,
     tasks: TaskTracker,
+}
+
+struct Handle {
+    /// Gone when nothing more is to be written.
+    answers: Option<mpsc::Sender<Bytes>>,
+    /// Beside the answers, so that it neither waits behind them nor finds no room among them.
+    drain: Arc<Notify>,
 }
 
 impl PmiSockets {
     pub(super) fn new(inbox: mpsc::Sender<PmiInput>) -> Self {
-        Self { inbox, commands: HashMap::new(), tasks: TaskTracker::new() }
+        Self { inbox, sockets: HashMap::new(), tasks: TaskTracker::new() }
     }
 
-    /// Serves a rank's socket from now on.
+    /// Serves a rank's socket from now on. One that cannot be served is reported as closed, as any other at its end.
     pub(super) fn add(&mut self, proc: ProcId, socket: OwnedFd) -> io::Result<()> {
-        let socket = UnixStream::from_std(StdUnixStream::from(socket))?;
-        let (commands, queue) = mpsc::channel(ANSWERS_MAX);
-        self.commands.insert(proc, commands);
-        self.tasks.spawn(serve(proc, socket, queue, self.inbox.clone()));
+        let socket = UnixStream::from_std(StdUnixStream::from(socket)).inspect_err(|_| {
+            let inbox = self.inbox.clone();
+            self.tasks.spawn(async move { inbox.send(PmiInput::Closed(proc)).await });
+        })?;
+        let (answers, queue) = mpsc::channel(ANSWERS_MAX);
+        let drain = Arc::new(Notify::new());
+        self.sockets.insert(proc, Handle { answers: Some(answers), drain: drain.clone() });
+        self.tasks.spawn(serve(proc, socket, queue, drain, self.inbox.clone()));
         Ok(())
     }
 
-    pub(super) fn send(&self, proc: ProcId, bytes: Bytes) {
-        self.command(proc, Command::Send(bytes));
-    }
-
-    pub(super) fn close(&self, proc: ProcId) {
-        self.command(proc, Command::Close);
-    }
-
-    pub(super) fn drain(&self, proc: ProcId) {
-        self.command(proc, Command::Drain);
-    }
-
-    fn command(&self, proc: ProcId, command: Command) {
-        if let Some(commands) = self.commands.get(&proc)
-            && commands.try_send(command).is_err()
-        {
-            // Its task has ended and has said so, or the rank reads none of a thousand answers; then it hears no more.
+    pub(super) fn send(&mut self, proc: ProcId, bytes: Bytes) {
+        let Some(handle) = self.sockets.get_mut(&proc) else { return };
+        if handle.answers.as_ref().is_some_and(|answers| answers.try_send(bytes).is_err()) {
+            // Its task has ended and has said so, or the rank reads none of a thousand answers. With one of them missing
+            // the next would be taken for it, so it hears no more.
             tracing::debug!(proc = proc.0, "an answer to a rank was dropped");
+            handle.answers = None;
+        }
+    }
+
+    /// Closes a socket when everything is written.
+    pub(super) fn close(&mut self, proc: ProcId) {
+        if let Some(handle) = self.sockets.get_mut(&proc) {
+            handle.answers = None;
+        }
+    }
+
+    /// Reads what is left in the socket of a rank that has ended, then closes it; what was to be written is not.
+    pub(super) fn drain(&mut self, proc: ProcId) {
+        if let Some(handle) = self.sockets.remove(&proc) {
+            handle.drain.notify_one();
         }
     }
 }
 
 async fn serve(
     proc: ProcId,
-    mut socket: UnixStream,
-    mut queue: mpsc::Receiver<Command>,
+    socket: UnixStream,
+    queue: mpsc::Receiver<Bytes>,
+    drain: Arc<Notify>,
     inbox: mpsc::Sender<PmiInput>,
+) {
+    converse(proc, socket, queue, &drain, &inbox).await;
+    let _ = inbox.send(PmiInput::Closed(proc)).await;
+}
+
+async fn converse(
+    proc: ProcId,
+    mut socket: UnixStream,
+    mut queue: mpsc::Receiver<Bytes>,
+    drain: &Notify,
+    inbox: &mpsc::Sender<PmiInput>,
 ) {
     let mut buffer = vec![0; READ_BYTES];
     loop {
         tokio::select! {
-            command = queue.recv() => match command {
-                Some(Command::Send(bytes)) => {
-                    if socket.write_all(&bytes).await.is_err() {
-                        break;
-                    }
+            // The end of the answers is part of draining and must not be taken for all of it.
+            biased;
+            () = drain.notified() => return read_rest(proc, socket, &mut buffer, inbox).await,
+            answer = queue.recv() => {
+                let Some(bytes) = answer else { return };
+                tokio::select! {
+                    biased;
+                    // Somebody to whom the rank has left the socket may keep it open and never read.
+                    () = drain.notified() => drain.notify_one(),
+                    written = socket.write_all(&bytes) => if written.is_err() {
+                        return;
+                    },
                 }
-                Some(Command::Drain) => {
-                    drain(proc, socket, &mut buffer, &inbox).await;
-                    let _ = inbox.send(PmiInput::Closed(proc)).await;
-                    return;
-                }
-                Some(Command::Close) | None => break,
-            },
+            }
             ready = socket.readable() => {
                 if ready.is_err() {
-                    break;
+                    return;
                 }
                 match socket.try_read(&mut buffer) {
-                    Ok(0) => break,
+                    Ok(0) => return,
                     Ok(bytes) => {
-                        if !tell(&inbox, proc, &buffer[..bytes]).await {
+                        if !tell(inbox, proc, &buffer[..bytes]).await {
                             return;
                         }
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
+                    Err(_) => return,
                 }
             }
         }
     }
-    drop(socket);
-    let _ = inbox.send(PmiInput::Closed(proc)).await;
 }
 
 /// Reads what the kernel has, by the kernel's own word: the runtime may not have heard of it yet.
-async fn drain(proc: ProcId, socket: UnixStream, buffer: &mut [u8], inbox: &mpsc::Sender<PmiInput>) {
+async fn read_rest(proc: ProcId, socket: UnixStream, buffer: &mut [u8], inbox: &mpsc::Sender<PmiInput>) {
     let Ok(mut socket) = socket.into_std() else { return };
+    let mut total = 0;
     while let Ok(bytes) = socket.read(buffer) {
-        if bytes == 0 || !tell(inbox, proc, &buffer[..bytes]).await {
+        total += bytes;
+        if bytes == 0 || !tell(inbox, proc, &buffer[..bytes]).await || total >= LAST_BYTES_MAX {
             return;
         }
     }
@@ -130,4 +155,83 @@ async fn drain(proc: ProcId, socket: UnixStream, buffer: &mut [u8], inbox: &mpsc
 
 async fn tell(inbox: &mpsc::Sender<PmiInput>, proc: ProcId, bytes: &[u8]) -> bool {
     inbox.send(PmiInput::Bytes(proc, Bytes::copy_from_slice(bytes))).await.is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::time::Duration;
+
+    use muster_sys::pipe::{set_nonblocking, socketpair};
+
+    use super::*;
+
+    const PROC: ProcId = ProcId(3);
+
+    fn rig() -> (PmiSockets, mpsc::Receiver<PmiInput>, StdUnixStream) {
+        let (sender, inbox) = mpsc::channel(16);
+        let mut sockets = PmiSockets::new(sender);
+        let (ours, theirs) = socketpair().unwrap();
+        set_nonblocking(ours.as_fd(), true).unwrap();
+        sockets.add(PROC, ours).unwrap();
+        (sockets, inbox, StdUnixStream::from(theirs))
+    }
+
+    /// What was said until the socket was closed; the wait is a safety net.
+    async fn said(inbox: &mut mpsc::Receiver<PmiInput>) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match tokio::time::timeout(Duration::from_secs(30), inbox.recv()).await.unwrap().unwrap() {
+                PmiInput::Bytes(PROC, bytes) => all.extend_from_slice(&bytes),
+                PmiInput::Closed(PROC) => return all,
+                other => panic!("of another rank: {other:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_words_of_a_rank_are_heard_though_its_socket_is_held_and_never_read() {
+        let (mut sockets, mut inbox, mut held) = rig();
+        // More than a socket takes, so that writing it never ends.
+        sockets.send(PROC, Bytes::from(vec![b'x'; 16 << 20]));
+        tokio::task::yield_now().await;
+        held.write_all(b"cmd=abort exitcode=4\n").unwrap();
+        sockets.drain(PROC);
+        assert_eq!(said(&mut inbox).await, b"cmd=abort exitcode=4\n");
+    }
+
+    #[tokio::test]
+    async fn a_thousand_unread_answers_do_not_hide_the_end() {
+        let (mut sockets, mut inbox, mut held) = rig();
+        for _ in 0..=2 * ANSWERS_MAX {
+            sockets.send(PROC, Bytes::from(vec![b'x'; 1 << 10]));
+        }
+        held.write_all(b"last").unwrap();
+        sockets.drain(PROC);
+        assert_eq!(said(&mut inbox).await, b"last");
+    }
+
+    #[tokio::test]
+    async fn what_was_answered_is_written_before_a_socket_is_closed() {
+        let (mut sockets, mut inbox, mut theirs) = rig();
+        sockets.send(PROC, Bytes::from_static(b"one "));
+        sockets.send(PROC, Bytes::from_static(b"two"));
+        sockets.close(PROC);
+        assert_eq!(said(&mut inbox).await, b"");
+        let mut heard = String::new();
+        theirs.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "one two");
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_cannot_be_served_is_reported_as_closed() {
+        let (sender, mut inbox) = mpsc::channel(1);
+        let mut sockets = PmiSockets::new(sender);
+        // The kernel refuses to watch a file.
+        let file = OwnedFd::from(tempfile::tempfile().unwrap());
+        set_nonblocking(file.as_fd(), true).unwrap();
+        assert!(sockets.add(PROC, file).is_err());
+        assert_eq!(said(&mut inbox).await, b"");
+    }
 }

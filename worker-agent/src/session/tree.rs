@@ -19,6 +19,10 @@ use tokio_util::task::TaskTracker;
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// Time for a probe: together with the silence before it, a dead host is known as one after the promised time.
 const PROBE_LIMIT: Duration = Duration::from_millis(1_500);
+/// Attempts to open a bulk connection.
+const BULK_ATTEMPTS: u32 = 4;
+/// Pause after the first attempt that failed; it grows by itself each time.
+const BULK_PAUSE: Duration = Duration::from_millis(500);
 /// Prefix of an address that is a Unix socket's path.
 const UNIX_PREFIX: &str = "unix:";
 
@@ -243,7 +247,7 @@ impl TreeShell {
         let hello = self.introduction.hello(&entry, self.introduction.role, Lane::Bulk);
         let (dialer, inbox) = (self.dialer.clone(), self.inbox.clone());
         self.tasks.spawn(async move {
-            let input = match connect(&dialer, &entry, &hello, DIAL_LIMIT).await {
+            let input = match connect_bulk(&dialer, &entry, &hello).await {
                 Ok(dialed) => TreeInput::Bulk(edge, Box::new(dialed)),
                 Err(error) => {
                     // A short job may be over before its streams have been asked for.
@@ -302,6 +306,20 @@ async fn read_child(edge: EdgeId, mut receiver: Receiver, inbox: mpsc::Sender<Tr
         }
     };
     let _ = inbox.send(TreeInput::Closed(edge, why)).await;
+}
+
+/// Connects a child's bulk lane. A starved host is slow, not dead, so it is asked more than once.
+async fn connect_bulk(dialer: &Dialer, host: &HostEntry, hello: &Hello) -> Result<Dialed, DialError> {
+    let mut attempt = 1;
+    loop {
+        match connect(dialer, host, hello, DIAL_LIMIT).await {
+            Err(error) if attempt < BULK_ATTEMPTS && !matches!(error.failure, Failure::Declined(_)) => {
+                tokio::time::sleep(BULK_PAUSE * attempt).await;
+                attempt += 1;
+            }
+            result => return result,
+        }
+    }
 }
 
 /// Connects one host, over the network or a Unix socket.

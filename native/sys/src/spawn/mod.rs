@@ -9,7 +9,7 @@ mod child;
 mod prepare;
 mod stack;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -32,7 +32,7 @@ pub struct SpawnOrder<'a> {
     /// Program and arguments. A program without a slash is looked up in the `PATH` of `env`.
     pub argv: &'a [OsString],
     /// The whole environment.
-    pub env: &'a [(OsString, OsString)],
+    pub env: &'a [(&'a OsStr, &'a OsStr)],
     /// Working directory; ours when absent. A program path with a slash is relative to it.
     pub cwd: Option<&'a Path>,
     /// Standard input.

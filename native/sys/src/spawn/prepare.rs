@@ -1,6 +1,6 @@
 //! Everything that a program start needs in the form that the kernel wants, made before there is a new process.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -64,12 +64,12 @@ impl Image {
 }
 
 /// The paths at which a program may be.
-fn candidates(program: &OsStr, env: &[(OsString, OsString)]) -> io::Result<Vec<CString>> {
+fn candidates(program: &OsStr, env: &[(&OsStr, &OsStr)]) -> io::Result<Vec<CString>> {
     let name = program.as_bytes();
     if name.is_empty() || name.contains(&b'/') {
         return Ok(vec![c_string(name)?]);
     }
-    let path = env.iter().find(|(n, _)| n == "PATH").map_or(OsStr::new(PATH_DEFAULT), |(_, v)| v.as_os_str());
+    let path = env.iter().find(|(n, _)| *n == "PATH").map_or(OsStr::new(PATH_DEFAULT), |(_, v)| *v);
     path.as_bytes()
         .split(|b| *b == b':')
         // An empty entry means the working directory.
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     fn paths(program: &str, path: Option<&str>) -> Vec<String> {
-        let env: Vec<_> = path.map(|p| (OsString::from("PATH"), OsString::from(p))).into_iter().collect();
+        let env: Vec<_> = path.map(|p| (OsStr::new("PATH"), OsStr::new(p))).into_iter().collect();
         let found = candidates(OsStr::new(program), &env).unwrap();
         found.into_iter().map(|p| p.into_string().unwrap()).collect()
     }

@@ -33,9 +33,10 @@ impl<'a> Run<'a> {
     /// Starts it with its output going to `out`.
     pub(crate) fn start(&self, spawner: &mut Spawner, out: BorrowedFd<'_>) -> Result<Spawned, SpawnError> {
         let null = File::open("/dev/null").unwrap();
+        let env: Vec<_> = self.env.iter().map(|(name, value)| (name.as_os_str(), value.as_os_str())).collect();
         spawner.spawn(&SpawnOrder {
             argv: &self.argv,
-            env: &self.env,
+            env: &env,
             cwd: self.cwd,
             stdin: null.as_fd(),
             stdout: out,

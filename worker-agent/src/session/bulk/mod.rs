@@ -7,6 +7,7 @@
 mod input;
 mod output;
 mod plane;
+mod relay;
 
 use std::os::fd::OwnedFd;
 use std::thread;
@@ -48,6 +49,8 @@ pub enum BulkOrder {
     ChildGone(EdgeId),
     /// Every process of the job is gone: report how long its streams were.
     Finish,
+    /// Report how long the streams are now, without waiting any longer: nobody takes what is left.
+    FinishNow,
     /// The job is over; forget everything.
     Reset,
 }
@@ -55,9 +58,9 @@ pub enum BulkOrder {
 /// What the bulk plane tells the control plane.
 #[derive(Debug)]
 pub enum BulkReport {
-    /// There is something to send and no connection to the parent.
+    /// A connection to the parent is needed and lacking; comes again every 2 s until there is one.
     WantUplink,
-    /// Every stream has been read to its end.
+    /// Every stream has been read to its end and sent, or nobody takes what is left. Comes once in a job.
     Finished(Vec<StreamEnd>),
 }
 

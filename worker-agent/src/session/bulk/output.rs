@@ -9,58 +9,57 @@ use bytes::Bytes;
 use muster_protocol::frame::{Kind, stream_channel};
 use muster_protocol::limits::BULK_PAYLOAD_BYTES_MAX;
 use muster_protocol::{Frame, ProcId, Stream};
+use muster_transport::connection::Sender;
 use muster_transport::credit::Unacked;
 use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
 use super::plane::Shared;
 
+/// Bytes that a pipe can hold at most, unless its user is privileged. So much is read from a pipe that somebody who is not of
+/// the job keeps open, so that nothing of the job is missing.
+const PIPE_BYTES_MAX: usize = 1 << 20;
+
 /// What one stream has read, sent and been acknowledged.
-pub(super) struct OutputState {
-    pub(super) proc: ProcId,
-    pub(super) stream: Stream,
-    window: u64,
+struct OutputState {
     unacked: Unacked,
-    /// Offset of the next byte to send over the present uplink.
+    /// Offset of the next byte to send over the present uplink, or less if that has been acknowledged meanwhile.
     cursor: u64,
-    pub(super) at_end: bool,
+    at_end: bool,
 }
 
 /// A stream, shared by the task that reads it and the one that hears acknowledgements.
 pub(super) struct Output {
-    pub(super) state: RefCell<OutputState>,
+    proc: ProcId,
+    stream: Stream,
+    window_bytes: u32,
+    state: RefCell<OutputState>,
     /// An acknowledgement, a new uplink or the order to stop has come.
-    pub(super) changed: Notify,
+    changed: Notify,
 }
 
 impl Output {
     pub(super) fn new(proc: ProcId, stream: Stream, window_bytes: u32) -> Rc<Self> {
-        let state = OutputState {
-            proc,
-            stream,
-            window: u64::from(window_bytes),
-            unacked: Unacked::new(),
-            cursor: 0,
-            at_end: false,
-        };
-        Rc::new(Self { state: RefCell::new(state), changed: Notify::new() })
+        let state = RefCell::new(OutputState { unacked: Unacked::new(), cursor: 0, at_end: false });
+        Rc::new(Self { proc, stream, window_bytes, state, changed: Notify::new() })
     }
 
     /// The root has written everything below this offset.
     pub(super) fn acked(&self, offset: u64) {
-        let mut state = self.state.borrow_mut();
-        if let Err(error) = state.unacked.ack(offset) {
-            tracing::warn!(proc = state.proc.0, %error, "an acknowledgement is ignored");
+        if let Err(error) = self.state.borrow_mut().unacked.ack(offset) {
+            tracing::warn!(proc = self.proc.0, %error, "an acknowledgement is ignored");
         }
-        drop(state);
         self.changed.notify_one();
     }
 
     /// There is a new uplink: what is not acknowledged goes over it again.
     pub(super) fn replay(&self) {
-        let mut state = self.state.borrow_mut();
-        state.cursor = state.unacked.start();
-        drop(state);
+        self.state.borrow_mut().cursor = 0;
+        self.changed.notify_one();
+    }
+
+    /// Look around: something that concerns every stream has changed.
+    pub(super) fn wake(&self) {
         self.changed.notify_one();
     }
 
@@ -69,19 +68,59 @@ impl Output {
         self.state.borrow().unacked.end()
     }
 
+    /// Whether it has been read to its end and sent.
+    pub(super) fn at_end(&self) -> bool {
+        self.state.borrow().at_end
+    }
+
+    /// Whether the root has not written all of it that has been read.
+    pub(super) fn is_owed(&self) -> bool {
+        !self.state.borrow().unacked.is_empty()
+    }
+
     fn next_piece(&self) -> Option<(u64, Bytes)> {
         let state = self.state.borrow();
-        state.unacked.replay_from(state.cursor).ok()?.next()
+        state.unacked.piece_from(state.cursor)
     }
 
     fn room(&self) -> usize {
-        let state = self.state.borrow();
-        let room = state.window.saturating_sub(state.unacked.len());
-        room.min(u64::from(BULK_PAYLOAD_BYTES_MAX)) as usize
+        self.state.borrow().unacked.room(self.window_bytes).min(u64::from(BULK_PAYLOAD_BYTES_MAX)) as usize
+    }
+
+    /// Takes what the pipe has.
+    fn read(&self, pipe: &pipe::Receiver, room: usize, shared: &Shared) -> Taken {
+        let mut scratch = shared.scratch.borrow_mut();
+        match pipe.try_read(&mut scratch[..room]) {
+            Ok(0) => Taken::End,
+            Ok(bytes) => {
+                self.state.borrow_mut().unacked.push(Bytes::copy_from_slice(&scratch[..bytes]));
+                Taken::Bytes(bytes)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Nothing,
+            Err(error) => {
+                tracing::warn!(proc = self.proc.0, %error, "a rank's output cannot be read any further");
+                Taken::End
+            }
+        }
+    }
+
+    async fn send(&self, uplink: Sender, offset: u64, bytes: Bytes, shared: &Shared) {
+        self.state.borrow_mut().cursor = offset + bytes.len() as u64;
+        let Some(frame) = shared.frame(Kind::Output, bytes) else { return };
+        let frame: Frame = frame.with(0, stream_channel(self.proc, self.stream), offset);
+        // A connection that is gone is replaced, and then everything unacknowledged is sent again.
+        let _ = uplink.send(frame).await;
     }
 }
 
-/// Reads the stream to its end and sends it.
+/// What a look into a pipe brings.
+enum Taken {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+/// Reads the stream to its end and sends it; ends when all of it has been acknowledged.
 pub(super) async fn pump(output: Rc<Output>, pipe: OwnedFd, shared: Rc<Shared>) {
     let mut pipe = match pipe::Receiver::from_owned_fd(pipe) {
         Ok(pipe) => Some(pipe),
@@ -90,69 +129,43 @@ pub(super) async fn pump(output: Rc<Output>, pipe: OwnedFd, shared: Rc<Shared>) 
             None
         }
     };
+    let mut late_bytes = PIPE_BYTES_MAX;
     loop {
-        if let Some((offset, bytes)) = output.next_piece() {
-            send(&output, offset, bytes, &shared).await;
-            continue;
+        match (output.next_piece(), shared.uplink()) {
+            (Some((offset, bytes)), Some(uplink)) => {
+                output.send(uplink, offset, bytes, &shared).await;
+                continue;
+            }
+            (Some(_), None) => shared.want_uplink(),
+            (None, _) if pipe.is_none() => {
+                if !std::mem::replace(&mut output.state.borrow_mut().at_end, true) {
+                    shared.report_if_finished();
+                }
+                if !output.is_owed() {
+                    return;
+                }
+            }
+            (None, _) => {}
         }
-        let Some(open) = &pipe else {
-            finished(&output, &shared);
+        let room = output.room();
+        let Some(open) = pipe.as_ref().filter(|_| room > 0) else {
             output.changed.notified().await;
             continue;
         };
-        let room = output.room();
-        if room == 0 {
-            output.changed.notified().await;
-            continue;
-        }
-        if shared.finishing_late() {
-            // Somebody who is not of the job still holds the pipe.
-            pipe = None;
+        if shared.is_late() {
+            match output.read(open, room.min(late_bytes), &shared) {
+                Taken::Bytes(bytes) if bytes < late_bytes => late_bytes -= bytes,
+                // Somebody who is not of the job still holds the pipe.
+                _ => pipe = None,
+            }
             continue;
         }
         let ready = tokio::select! {
             ready = open.readable() => ready.is_ok(),
             () = output.changed.notified() => continue,
         };
-        if !ready || !read(&output, open, room, &shared) {
+        if !ready || matches!(output.read(open, room, &shared), Taken::End) {
             pipe = None;
         }
-    }
-}
-
-/// Takes what the pipe has; says whether there may be more.
-fn read(output: &Output, pipe: &pipe::Receiver, room: usize, shared: &Shared) -> bool {
-    let mut scratch = shared.scratch.borrow_mut();
-    match pipe.try_read(&mut scratch[..room]) {
-        Ok(0) => false,
-        Ok(bytes) => {
-            let mut state = output.state.borrow_mut();
-            state.unacked.push(Bytes::copy_from_slice(&scratch[..bytes]));
-            true
-        }
-        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-    }
-}
-
-async fn send(output: &Output, offset: u64, bytes: Bytes, shared: &Shared) {
-    let Some(uplink) = shared.uplink() else {
-        shared.want_uplink();
-        output.changed.notified().await;
-        return;
-    };
-    let (proc, stream) = {
-        let mut state = output.state.borrow_mut();
-        state.cursor = offset + bytes.len() as u64;
-        (state.proc, state.stream)
-    };
-    let Some(frame) = shared.frame(Kind::Output, bytes) else { return };
-    let frame: Frame = frame.with(0, stream_channel(proc, stream), offset);
-    // A connection that is gone is replaced, and then everything unacknowledged is sent again.
-    let _ = uplink.send(frame).await;
-}
-
-fn finished(output: &Output, shared: &Shared) {
-    if !std::mem::replace(&mut output.state.borrow_mut().at_end, true) {
-        shared.report_if_finished();
     }
 }

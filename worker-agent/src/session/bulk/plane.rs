@@ -1,4 +1,4 @@
-//! The bulk thread's loop: orders of the control plane, the uplink, the children.
+//! The bulk thread's loop: orders of the control plane, and what all tasks of a job share.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -6,38 +6,48 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use muster_core::tree::EdgeId;
 use muster_protocol::frame::Kind;
 use muster_protocol::limits::BULK_PAYLOAD_BYTES_MAX;
 use muster_protocol::message::{Message, OutputAck, Stamp, StreamEnd};
 use muster_protocol::{Frame, HostIndex, ProcId, Stream};
-use muster_transport::connection::{Receiver, Sender};
+use muster_transport::connection::Sender;
 use tokio::sync::{Notify, mpsc};
-use tokio_util::task::TaskTracker;
 
-use super::input::Input;
+use super::input::{Input, feed};
 use super::output::{Output, pump};
+use super::relay::{Below, read_child, read_uplink, same};
 use super::{BulkOrder, BulkReport};
-use crate::session::tree::spawn_bulk;
 
 /// Time that streams have to end after every process of the job is gone: what still holds a pipe then is not of the job.
 const STREAMS_END_LIMIT: Duration = Duration::from_secs(2);
+/// Time between two requests for an uplink. A request may go down with a parent, or a parent may fail to fulfil it.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// How far the end of the job's streams has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    /// Processes may run.
+    Running,
+    /// Every process is gone.
+    Finishing,
+    /// The time for streams to end by themselves is over.
+    Late,
+    /// The lengths of the streams have been reported.
+    Finished,
+}
 
 /// What the tasks of one job share. The thread is one, so cells are enough.
 pub(super) struct Shared {
     reports: mpsc::UnboundedSender<BulkReport>,
     identity: Cell<Option<(Stamp, HostIndex)>>,
     uplink: RefCell<Option<Sender>>,
-    uplink_came: Notify,
-    wanted: Cell<bool>,
-    /// Every process is gone; the second flag: and its time is over.
-    finishing: Cell<(bool, bool)>,
+    pub(super) uplink_came: Notify,
+    uplink_lacks: Notify,
+    phase: Cell<Phase>,
     outputs: RefCell<BTreeMap<(ProcId, Stream), Rc<Output>>>,
-    inputs: RefCell<HashMap<ProcId, Input>>,
-    children: RefCell<HashMap<EdgeId, Sender>>,
-    routes: RefCell<HashMap<HostIndex, EdgeId>>,
+    inputs: RefCell<HashMap<ProcId, Rc<Input>>>,
+    pub(super) below: Below,
     pub(super) scratch: RefCell<Vec<u8>>,
-    tasks: TaskTracker,
 }
 
 impl Shared {
@@ -47,14 +57,12 @@ impl Shared {
             identity: Cell::new(None),
             uplink: RefCell::new(None),
             uplink_came: Notify::new(),
-            wanted: Cell::new(false),
-            finishing: Cell::new((false, false)),
+            uplink_lacks: Notify::new(),
+            phase: Cell::new(Phase::Running),
             outputs: RefCell::default(),
             inputs: RefCell::default(),
-            children: RefCell::default(),
-            routes: RefCell::default(),
+            below: Below::default(),
             scratch: RefCell::new(Vec::new()),
-            tasks: TaskTracker::new(),
         }
     }
 
@@ -62,11 +70,16 @@ impl Shared {
         self.uplink.borrow().clone()
     }
 
-    /// Asks for an uplink, once until there is one.
+    /// Has an uplink asked for, until there is one or nobody needs it any more.
     pub(super) fn want_uplink(&self) {
-        if !self.wanted.replace(true) {
-            let _ = self.reports.send(BulkReport::WantUplink);
-        }
+        self.uplink_lacks.notify_one();
+    }
+
+    fn needs_uplink(&self) -> bool {
+        self.uplink.borrow().is_none()
+            && (self.outputs.borrow().values().any(|o| o.is_owed())
+                || self.below.anybody_waits()
+                || (self.phase.get() == Phase::Running && self.inputs.borrow().values().any(|i| i.is_open())))
     }
 
     pub(super) fn frame(&self, kind: Kind, payload: Bytes) -> Option<Frame> {
@@ -79,21 +92,23 @@ impl Shared {
         Some(stamp.frame(me, message))
     }
 
-    pub(super) fn finishing_late(&self) -> bool {
-        self.finishing.get().1
+    pub(super) fn is_late(&self) -> bool {
+        self.phase.get() >= Phase::Late
     }
 
     /// Reports the streams' lengths when all have been read to their ends and sent.
     pub(super) fn report_if_finished(&self) {
-        let complete = self.outputs.borrow().values().all(|o| o.state.borrow().at_end);
-        if complete && self.finishing.get().0 {
+        if self.phase.get() > Phase::Running && self.outputs.borrow().values().all(|o| o.at_end()) {
             self.report_finished();
         }
     }
 
+    /// Reports the streams' lengths as they are, once.
     fn report_finished(&self) {
+        if self.phase.replace(Phase::Finished) == Phase::Finished {
+            return;
+        }
         let outputs = self.outputs.borrow();
-        self.finishing.set((false, false));
         let end = |((proc, stream), output): (&(ProcId, Stream), &Rc<Output>)| StreamEnd {
             proc: *proc,
             stream: *stream,
@@ -103,12 +118,11 @@ impl Shared {
         let _ = self.reports.send(BulkReport::Finished(ends));
     }
 
-    fn down(&self, frame: Frame) -> Option<(Sender, Frame)> {
+    /// A frame from above: for a rank here, or to be passed on as returned.
+    pub(super) fn down(&self, frame: Frame) -> Option<(Sender, Frame)> {
         let (_, me) = self.identity.get()?;
         if frame.header.host != me {
-            let edge = *self.routes.borrow().get(&frame.header.host)?;
-            let sender = self.children.borrow().get(&edge).cloned()?;
-            return Some((sender, frame));
+            return Some((self.below.towards(frame.header.host)?, frame));
         }
         let Ok((proc, stream)) = frame.header.stream() else { return None };
         match frame.header.kind {
@@ -128,8 +142,10 @@ impl Shared {
     }
 
     fn new_uplink(&self, sender: Sender) {
-        *self.uplink.borrow_mut() = Some(sender);
-        self.wanted.set(false);
+        if let Some(old) = self.uplink.replace(Some(sender)) {
+            old.abort();
+            self.below.restart();
+        }
         for output in self.outputs.borrow().values() {
             output.replay();
         }
@@ -137,6 +153,15 @@ impl Shared {
             input.announce();
         }
         self.uplink_came.notify_waiters();
+    }
+
+    /// An uplink has ended; a newer one may have taken its place before.
+    pub(super) fn uplink_ended(&self, ended: &Sender) {
+        if self.uplink.borrow().as_ref().is_some_and(|current| same(current, ended)) {
+            self.uplink.replace(None);
+            self.below.restart();
+            self.want_uplink();
+        }
     }
 }
 
@@ -162,7 +187,9 @@ struct JobPlane {
 
 impl JobPlane {
     fn new(reports: mpsc::UnboundedSender<BulkReport>) -> Self {
-        Self { shared: Rc::new(Shared::new(reports)), tasks: Vec::new() }
+        let mut plane = Self { shared: Rc::new(Shared::new(reports)), tasks: Vec::new() };
+        plane.spawn(ask(plane.shared.clone()));
+        plane
     }
 
     fn obey(&mut self, order: BulkOrder) {
@@ -176,25 +203,21 @@ impl JobPlane {
                 self.spawn(pump(output, pipe, self.shared.clone()));
             }
             BulkOrder::Input { proc, pipe } => {
-                let input = Input::start(proc, pipe, shared.clone());
-                shared.inputs.borrow_mut().insert(proc, input);
+                let input = Input::new(proc);
+                shared.inputs.borrow_mut().insert(proc, input.clone());
+                self.spawn(feed(input, pipe, self.shared.clone()));
             }
             BulkOrder::Uplink(sender, receiver) => {
                 shared.new_uplink(sender.clone());
                 self.spawn(read_uplink(sender, receiver, self.shared.clone()));
             }
             BulkOrder::Child(edge, dialed) => {
-                let (sender, receiver) = spawn_bulk(*dialed, &shared.tasks);
-                shared.children.borrow_mut().insert(edge, sender);
-                self.spawn(read_child(edge, receiver, self.shared.clone()));
+                let (sender, receiver) = shared.below.add(edge, *dialed);
+                self.spawn(read_child(edge, sender, receiver, self.shared.clone()));
             }
-            BulkOrder::ChildGone(edge) => {
-                if let Some(sender) = shared.children.borrow_mut().remove(&edge) {
-                    sender.abort();
-                }
-                shared.routes.borrow_mut().retain(|_, e| *e != edge);
-            }
+            BulkOrder::ChildGone(edge) => shared.below.remove(edge),
             BulkOrder::Finish => self.finish(),
+            BulkOrder::FinishNow => shared.report_finished(),
             BulkOrder::Reset => {}
         }
     }
@@ -205,22 +228,19 @@ impl JobPlane {
     }
 
     fn finish(&mut self) {
-        self.shared.finishing.set((true, false));
+        if self.shared.phase.get() > Phase::Running {
+            return;
+        }
+        self.shared.phase.set(Phase::Finishing);
         self.shared.report_if_finished();
         let shared = self.shared.clone();
         self.spawn(async move {
-            loop {
+            while shared.phase.get() != Phase::Finished {
                 tokio::time::sleep(STREAMS_END_LIMIT).await;
-                if !shared.finishing.get().0 {
-                    return;
-                }
-                shared.finishing.set((true, true));
-                for output in shared.outputs.borrow().values() {
-                    output.changed.notify_one();
-                }
+                shared.end_late();
                 tokio::task::yield_now().await;
                 // Nobody takes what is left, and the processes are gone all the same.
-                if shared.uplink().is_none() && shared.finishing.get().0 {
+                if shared.uplink().is_none() {
                     shared.report_finished();
                 }
             }
@@ -233,44 +253,31 @@ impl JobPlane {
         }
         self.shared.inputs.borrow_mut().clear();
         self.shared.outputs.borrow_mut().clear();
-        let uplink = self.shared.uplink.borrow_mut().take();
-        for sender in uplink.into_iter().chain(self.shared.children.borrow_mut().drain().map(|(_, s)| s)) {
-            sender.abort();
+        if let Some(uplink) = self.shared.uplink.take() {
+            uplink.abort();
+        }
+        self.shared.below.restart();
+    }
+}
+
+impl Shared {
+    /// From now on only what is in the pipes already is read.
+    fn end_late(&self) {
+        self.phase.set(self.phase.get().max(Phase::Late));
+        for output in self.outputs.borrow().values() {
+            output.wake();
         }
     }
 }
 
-/// Hears the parent until its connection ends.
-async fn read_uplink(mine: Sender, mut receiver: Receiver, shared: Rc<Shared>) {
-    while let Ok(Some(frame)) = receiver.recv().await {
-        if let Some((child, frame)) = shared.down(frame) {
-            let _ = child.send(frame).await;
-        }
-    }
-    mine.abort();
-    // A newer uplink may have taken its place.
-    let mut current = shared.uplink.borrow_mut();
-    if current.as_ref().is_some_and(|s| std::sync::Arc::ptr_eq(s.traffic(), mine.traffic())) {
-        *current = None;
-    }
-}
-
-/// Passes a child's frames on. Not reading it while there is nobody to pass them to is what stalls the ranks below.
-async fn read_child(edge: EdgeId, mut receiver: Receiver, shared: Rc<Shared>) {
-    while let Ok(Some(frame)) = receiver.recv().await {
-        shared.routes.borrow_mut().insert(frame.header.host, edge);
-        let mut frame = Some(frame);
-        while let Some(held) = frame.take() {
-            match shared.uplink() {
-                // A frame that is lost with its uplink is sent again by the host that made it.
-                Some(uplink) => drop(uplink.send(held).await),
-                None => {
-                    let came = shared.uplink_came.notified();
-                    shared.want_uplink();
-                    came.await;
-                    frame = Some(held);
-                }
-            }
+/// Asks for an uplink as long as one is needed and lacking.
+async fn ask(shared: Rc<Shared>) {
+    loop {
+        shared.uplink_lacks.notified().await;
+        while shared.needs_uplink() {
+            let came = shared.uplink_came.notified();
+            let _ = shared.reports.send(BulkReport::WantUplink);
+            let _ = tokio::time::timeout(ASK_AGAIN, came).await;
         }
     }
 }

@@ -42,6 +42,8 @@ pub(super) enum RankAct {
     PmiClose(ProcId),
     /// Read what is left in the socket of a rank that has ended, then tell.
     PmiDrain(ProcId),
+    /// The lease is over.
+    GaveUp,
     /// Read the streams to their ends, then tell how long they were.
     FinishStreams,
 }
@@ -284,9 +286,19 @@ impl Ranks {
         self.status
     }
 
+    /// When the lease ends what runs here; without ranks there is nothing to end.
+    fn kill_at_ms(&self) -> Option<u64> {
+        self.lease.kill_at_ms().filter(|_| !self.ending && !self.procs.is_empty())
+    }
+
+    /// A new parent: what the old one had begun to say will be said anew.
+    pub(super) fn new_parent(&mut self) {
+        self.chunks = Chunks::default();
+    }
+
     /// When [`Ranks::tick`] is due next.
     pub(super) fn next_due_ms(&self) -> Option<u64> {
-        let lease = self.lease.kill_at_ms().filter(|_| !self.ending);
+        let lease = self.kill_at_ms();
         let departures = self.procs.values().filter_map(|s| s.departed_ms).map(|at| at + DEPARTURE_MS);
         departures.chain(lease).min()
     }
@@ -305,8 +317,9 @@ impl Ranks {
         for (group, rank) in departed {
             self.abort(group, rank, muster_protocol::message::AbortCause::Departed);
         }
-        if !self.ending && self.lease.kill_at_ms().is_some_and(|at| at <= now_ms) {
+        if self.kill_at_ms().is_some_and(|at| at <= now_ms) {
             tracing::warn!("no word from the launcher for as long as ranks may live without it; killing them");
+            self.acts.push(RankAct::GaveUp);
             self.give_up(0);
         }
     }

@@ -1,14 +1,36 @@
 //! Starting this host's share of a process group.
 
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+
 use bytes::Bytes;
-use muster_core::plan::{self, RankFacts, rank_env};
+use muster_core::plan::{self, RankFacts, base_env, own_env};
 use muster_core::pmi::{GroupSetup, LocalRank, Server};
-use muster_protocol::message::{Bootstrap, ProcEnd, Share, Spec, StartStage, StdinTo};
+use muster_protocol::message::{App, Bootstrap, ProcEnd, Share, Spec, StartStage, StdinTo};
 use muster_protocol::{Group, ProcId};
 
 use super::super::convert;
 use super::{LocalGroup, LocalProc, RankAct, Ranks};
-use crate::executor::border::{Order, RankOrder, StdinSource};
+use crate::executor::border::{Order, RankEnv, RankOrder, StdinSource};
+
+/// What all ranks of a program on this host have in common. It may be large and they may be many, so they share it.
+struct Common {
+    argv: Arc<[OsString]>,
+    env: Arc<[(OsString, OsString)]>,
+}
+
+impl Common {
+    fn new(inherited: &[(OsString, OsString)], app: &App) -> Self {
+        let env = base_env(inherited.iter().cloned(), &convert::app_spec(app));
+        Self { argv: convert::argv(app).into(), env: env.into_iter().collect() }
+    }
+
+    /// The variables are in the order of their names, as the map had them.
+    fn has(&self, name: &OsStr) -> bool {
+        self.env.binary_search_by(|(n, _)| n.as_os_str().cmp(name)).is_ok()
+    }
+}
 
 impl Ranks {
     pub(super) fn start(&mut self, share: Share) {
@@ -22,6 +44,7 @@ impl Ranks {
         let pmi = spec.bootstrap == Bootstrap::Pmi;
         let server = if pmi { self.server(&spec, &share) } else { None };
         let mut procs = Vec::new();
+        let mut commons = BTreeMap::new();
         for (local, one) in share.procs.iter().enumerate() {
             let proc = ProcId(spec.first_proc.0 + one.rank.0);
             procs.push(proc);
@@ -36,7 +59,7 @@ impl Ranks {
                 departed_ms: None,
             };
             self.procs.insert(proc, state);
-            match self.order(&spec, &share, local, proc) {
+            match self.order(&spec, &share, local, proc, &mut commons) {
                 Some(order) => self.acts.push(RankAct::Order(Order::Spawn(Box::new(order)))),
                 None => {
                     let what = format!("the launcher names program {} of {}", one.app, spec.apps.len());
@@ -63,9 +86,17 @@ impl Ranks {
         Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
     }
 
-    pub(super) fn order(&self, spec: &Spec, share: &Share, local: usize, proc: ProcId) -> Option<RankOrder> {
+    fn order(
+        &self,
+        spec: &Spec,
+        share: &Share,
+        local: usize,
+        proc: ProcId,
+        commons: &mut BTreeMap<u32, Common>,
+    ) -> Option<RankOrder> {
         let one = share.procs.get(local)?;
         let app = spec.apps.get(one.app as usize)?;
+        let common = commons.entry(one.app).or_insert_with(|| Common::new(&self.inherited, app));
         let facts = RankFacts {
             job: &spec.job,
             generation: self.stamp.generation.0,
@@ -80,7 +111,7 @@ impl Ranks {
             bootstrap: if spec.bootstrap == Bootstrap::Pmi { plan::Bootstrap::Pmi } else { plan::Bootstrap::None },
             spawned: spec.group != Group(0),
         };
-        let env = rank_env(self.inherited.iter().cloned(), &convert::app_spec(app), &facts);
+        let own = own_env(&facts, |name| common.has(name));
         let stdin = match spec.stdin {
             StdinTo::All => StdinSource::Pipe,
             StdinTo::One(reader) if reader == proc => StdinSource::Pipe,
@@ -88,8 +119,8 @@ impl Ranks {
         };
         Some(RankOrder {
             proc,
-            argv: convert::argv(app),
-            env: env.into_iter().collect(),
+            argv: common.argv.clone(),
+            env: RankEnv { base: common.env.clone(), own },
             cwd: app.wdir.as_ref().map(Into::into),
             stdin,
             pmi: spec.bootstrap == Bootstrap::Pmi,

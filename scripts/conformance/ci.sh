@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# What continuous integration runs of the conformance suites: MPICH's whole `init` and `spawn`, and of mpi4py's suite the
+# modules that ask most of a launcher. `mpi4py.sh` alone runs all of it, which takes long on few cores.
+here=$(dirname "$0")
+failed=0
+"$here/mpich-testsuite.sh" || failed=1
+"$here/mpi4py.sh" 'test_spawn|dynproc|environ|session|test_toplevel' || failed=1
+[ "$failed" = 0 ] && echo "no test that passes under MPICH's mpiexec fails under muster"
+exit "$failed"

@@ -1,0 +1,163 @@
+//! The orders that wait for the executor's thread.
+//!
+//! Starting thousands of ranks from a slow file system takes long, and a job that has failed must not wait for the starts
+//! of its rest: an order that ends ranks cancels the starts that wait before it.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use muster_protocol::ProcId;
+use muster_protocol::limits::RANKS_PER_HOST_MAX;
+
+use super::border::{Order, OrderError, RankOrder, Which};
+
+/// Orders that may wait: every rank's start, and as many others.
+const ORDERS_WAITING_MAX: usize = 2 * RANKS_PER_HOST_MAX as usize;
+/// Room above that for orders that end ranks: starts must not keep them out.
+const ENDINGS_WAITING_MAX: usize = 1_024;
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Carry this out.
+    Order(Order),
+    /// Say that this rank is not started.
+    Cancelled(Box<RankOrder>),
+}
+
+/// The orders, first come, first served.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiting: VecDeque<Next>,
+    closed: bool,
+}
+
+impl Queue {
+    /// Takes an order.
+    pub(super) fn push(&mut self, order: Order) -> Result<(), OrderError> {
+        if self.closed {
+            return Err(OrderError::Gone);
+        }
+        let limit = match order {
+            Order::Spawn(_) | Order::Signal { .. } => ORDERS_WAITING_MAX,
+            Order::Kill { .. } | Order::Sweep => ORDERS_WAITING_MAX + ENDINGS_WAITING_MAX,
+            // The end can always be ordered.
+            Order::Shutdown => usize::MAX,
+        };
+        if self.waiting.len() >= limit {
+            return Err(OrderError::Full { limit });
+        }
+        match &order {
+            Order::Kill { which: Which::All, .. } | Order::Sweep | Order::Shutdown => self.cancel(|_| true),
+            Order::Kill { which: Which::Some(procs), .. } => {
+                let meant: BTreeSet<ProcId> = procs.iter().copied().collect();
+                self.cancel(|proc| meant.contains(&proc));
+            }
+            Order::Spawn(_) | Order::Signal { .. } => {}
+        }
+        self.waiting.push_back(Next::Order(order));
+        Ok(())
+    }
+
+    /// Their places stay, so that everybody hears of the ranks in the order that was given.
+    fn cancel(&mut self, meant: impl Fn(ProcId) -> bool) {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting = waiting
+            .into_iter()
+            .map(|next| match next {
+                Next::Order(Order::Spawn(rank)) if meant(rank.proc) => Next::Cancelled(rank),
+                next => next,
+            })
+            .collect();
+    }
+
+    /// The next one.
+    pub(super) fn pop(&mut self) -> Option<Next> {
+        self.waiting.pop_front()
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Takes no more orders and forgets those that wait.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+        self.waiting.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::border::{RankEnv, StdinSource};
+    use super::*;
+
+    fn spawn(proc: u32) -> Order {
+        Order::Spawn(Box::new(RankOrder {
+            proc: ProcId(proc),
+            argv: ["a.out".into()].into(),
+            env: RankEnv { base: [].into(), own: vec![] },
+            cwd: None,
+            stdin: StdinSource::Null,
+            pmi: false,
+            cpus: None,
+            limits: vec![],
+            umask: None,
+        }))
+    }
+
+    fn kill(which: Which) -> Order {
+        Order::Kill { which, grace_ms: 0 }
+    }
+
+    fn drain(queue: &mut Queue) -> Vec<String> {
+        let name = |next| match next {
+            Next::Order(Order::Spawn(rank)) => format!("start {}", rank.proc.0),
+            Next::Cancelled(rank) => format!("cancelled {}", rank.proc.0),
+            Next::Order(Order::Signal { .. }) => "signal".to_owned(),
+            Next::Order(Order::Kill { .. }) => "kill".to_owned(),
+            Next::Order(Order::Sweep) => "sweep".to_owned(),
+            Next::Order(Order::Shutdown) => "shutdown".to_owned(),
+        };
+        std::iter::from_fn(|| queue.pop().map(name)).collect()
+    }
+
+    #[test]
+    fn what_ends_ranks_cancels_the_starts_before_it_and_none_after_it() {
+        let signal = || Order::Signal { procs: Which::All, signal: 10 };
+        for (ending, name) in [(kill(Which::All), "kill"), (Order::Sweep, "sweep"), (Order::Shutdown, "shutdown")] {
+            let mut queue = Queue::default();
+            for order in [spawn(0), signal(), spawn(1), ending, spawn(0)] {
+                queue.push(order).unwrap();
+            }
+            assert_eq!(drain(&mut queue), ["cancelled 0", "signal", "cancelled 1", name, "start 0"]);
+            assert!(queue.is_empty());
+        }
+    }
+
+    #[test]
+    fn only_those_meant_are_cancelled() {
+        let mut queue = Queue::default();
+        for order in [spawn(0), spawn(1), spawn(2), kill(Which::Some(vec![ProcId(2), ProcId(0), ProcId(9)]))] {
+            queue.push(order).unwrap();
+        }
+        assert_eq!(drain(&mut queue), ["cancelled 0", "start 1", "cancelled 2", "kill"]);
+    }
+
+    #[test]
+    fn starts_keep_no_ending_out() {
+        let mut queue = Queue::default();
+        for i in 0..ORDERS_WAITING_MAX {
+            queue.push(spawn(i as u32)).unwrap();
+        }
+        assert_eq!(queue.push(spawn(0)), Err(OrderError::Full { limit: ORDERS_WAITING_MAX }));
+        for _ in 0..ENDINGS_WAITING_MAX {
+            queue.push(Order::Sweep).unwrap();
+        }
+        let limit = ORDERS_WAITING_MAX + ENDINGS_WAITING_MAX;
+        assert_eq!(queue.push(Order::Sweep), Err(OrderError::Full { limit }));
+        queue.push(Order::Shutdown).unwrap();
+        queue.close();
+        assert_eq!((queue.push(Order::Shutdown), queue.is_empty()), (Err(OrderError::Gone), true));
+    }
+}

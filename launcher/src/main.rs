@@ -58,7 +58,9 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
 
 /// This program once more, as an agent of a launcher on this machine.
 fn agent(args: Vec<OsString>) -> ExitCode {
-    let options = setup::Options::parse_from(std::iter::once(OsStr::new("muster-agent").to_owned()).chain(args.into_iter().skip(1)));
+    let options = setup::Options::parse_from(
+        std::iter::once(OsStr::new("muster-agent").to_owned()).chain(args.into_iter().skip(1)),
+    );
     setup::start_logging(options.log);
     match options.validate().and_then(setup::serve) {
         Ok(()) => ExitCode::SUCCESS,

@@ -67,7 +67,8 @@ struct Inboxes {
 impl Inboxes {
     /// New ends for a new job; senders of the old one find nobody.
     fn renew(&mut self) {
-        (self.tree, self.pmi, self.parent) = (mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX));
+        (self.tree, self.pmi, self.parent) =
+            (mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX));
     }
 }
 

@@ -1,5 +1,7 @@
 //! `--join`: an agent that nobody can dial dials its launcher, and is served as if it had been dialled.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
@@ -39,16 +41,32 @@ pub struct JoinDoor {
     target: Target,
     guests: mpsc::Receiver<Guest>,
     wishes: mpsc::Sender<Lane>,
+    /// A bulk connection is wished for already.
+    bulk_wished: Arc<AtomicBool>,
 }
 
 impl JoinDoor {
     /// Starts to dial for a launcher.
     pub fn start(dialer: Dialer, target: Target) -> Self {
-        let (wishes, wished) = mpsc::channel(WISHES_MAX);
+        let (wishes, mut wished) = mpsc::channel(WISHES_MAX);
         let (found, guests) = mpsc::channel(1);
-        let door = Self { target: target.clone(), guests, wishes };
+        let bulk_wished = Arc::new(AtomicBool::new(false));
+        let door = Self { target: target.clone(), guests, wishes, bulk_wished: bulk_wished.clone() };
         door.wish(Lane::Control);
-        tokio::spawn(dial_as_wished(dialer, target, wished, found));
+        tokio::spawn(async move {
+            let mut told = String::new();
+            while let Some(lane) = wished.recv().await {
+                let dialled = dial_as_wished(&dialer, &target, lane, &mut told).await;
+                if lane == Lane::Bulk {
+                    bulk_wished.store(false, Ordering::Relaxed);
+                }
+                if let Some(guest) = dialled
+                    && found.send(guest).await.is_err()
+                {
+                    return;
+                }
+            }
+        });
         door
     }
 
@@ -59,6 +77,9 @@ impl JoinDoor {
 
     /// Asks for a connection to the launcher: the bulk one of a job that runs, or the first one of the next job.
     pub fn wish(&self, lane: Lane) {
+        if lane == Lane::Bulk && self.bulk_wished.swap(true, Ordering::Relaxed) {
+            return;
+        }
         // A full queue holds this wish already.
         let _ = self.wishes.try_send(lane);
     }
@@ -72,31 +93,24 @@ impl JoinDoor {
     }
 }
 
-async fn dial_as_wished(dialer: Dialer, target: Target, mut wished: mpsc::Receiver<Lane>, found: mpsc::Sender<Guest>) {
-    let mut told = String::new();
-    while let Some(lane) = wished.recv().await {
-        let mut pause = PAUSE_FIRST;
-        loop {
-            match attempt(&dialer, &target, lane).await {
-                Ok(guest) => {
-                    if found.send(guest).await.is_err() {
-                        return;
-                    }
-                    break;
-                }
-                Err(why) if why != told => {
-                    tracing::warn!(why, "the launcher is not joined yet");
-                    told = why;
-                }
-                Err(_) => {}
+/// Dials until the launcher serves, or, for the bulk lane of a job that may have ended meanwhile, for a while: a job that goes
+/// on asks again.
+async fn dial_as_wished(dialer: &Dialer, target: &Target, lane: Lane, told: &mut String) -> Option<Guest> {
+    let mut pause = PAUSE_FIRST;
+    loop {
+        match attempt(dialer, target, lane).await {
+            Ok(guest) => return Some(guest),
+            Err(why) if why != *told => {
+                tracing::warn!(why, "the launcher is not joined yet");
+                *told = why;
             }
-            if lane == Lane::Bulk && pause >= PAUSE_LAST {
-                // Its job has ended meanwhile; one that goes on asks again.
-                break;
-            }
-            sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_LAST);
+            Err(_) => {}
         }
+        if lane == Lane::Bulk && pause >= PAUSE_LAST {
+            return None;
+        }
+        sleep(pause).await;
+        pause = (pause * 2).min(PAUSE_LAST);
     }
 }
 

@@ -32,7 +32,10 @@ impl Signals {
         let passed = [SignalKind::user_defined1(), SignalKind::user_defined2()];
         Ok(Self {
             ends: heard.map(|(kind, why)| Ok((signal(kind)?, why))).collect::<io::Result<_>>()?,
-            passed: passed.into_iter().map(|kind| Ok((signal(kind)?, kind.as_raw_value()))).collect::<io::Result<_>>()?,
+            passed: passed
+                .into_iter()
+                .map(|kind| Ok((signal(kind)?, kind.as_raw_value())))
+                .collect::<io::Result<_>>()?,
         })
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use muster_core::tree::EdgeId;
 use muster_protocol::frame::{FLAG_ANNOUNCE, FLAG_END, Kind, stream_channel};
-use muster_protocol::hello::{Hello, Lane, Role, Welcome};
+use muster_protocol::hello::{Hello, HostFacts, Lane, Role, Welcome};
 use muster_protocol::limits::STDIN_WINDOW_BYTES;
 use muster_protocol::message::{InputAck, Message, OutputAck, Stamp};
 use muster_protocol::{Epoch, Frame, Generation, HostIndex, ProcId, Stream};
@@ -91,7 +91,9 @@ impl Rig {
         };
         let greeted = async {
             let guest = greet(ours, Source::Local).await.unwrap();
-            guest.welcome(WELCOME(), 16, &self.tasks)
+            let facts = HostFacts::default();
+            let welcome = Welcome { version: 1, release: "test".into(), incarnation: 1, facts };
+            guest.welcome(welcome, 16, &self.tasks)
         };
         let (dialed, (sender, receiver)) = tokio::join!(introduce(theirs, &hello), greeted);
         self.bulk.order(BulkOrder::Child(EdgeId(1), Box::new(dialed.unwrap())));
@@ -265,11 +267,17 @@ fn input_beyond_the_window_is_refused_and_asked_for_again() {
         let mut rank = rig.input();
         let mut parent = rig.uplink();
         assert_eq!(parent.input_ack().await, (FLAG_ANNOUNCE, 0));
+        let mut child = rig.child().await;
+        child.send(STAMP.raw(Kind::Output, BELOW, Bytes::new())).await;
+        assert_eq!(parent.recv().await.header.host, BELOW);
         let piece = 128usize << 10;
         let pieces = STDIN_WINDOW_BYTES as usize / piece + 4;
         for n in 0..pieces {
             parent.give((n * piece) as u64, vec![n as u8; piece], 0).await;
         }
+        // What is for the child comes after all of it.
+        parent.send(STAMP.frame(BELOW, &OutputAck { bytes: 0 })).await;
+        assert_eq!(child.recv().await.header.kind, Kind::OutputAck);
         let reader = tokio::task::spawn_blocking(move || {
             let mut got = Vec::new();
             rank.read_to_end(&mut got).unwrap();

@@ -6,9 +6,8 @@ use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ProcId;
@@ -68,7 +67,13 @@ fn sh(proc: u32, script: &str) -> RankOrder {
 
 impl Bench {
     fn new() -> Self {
+        Self::after(|| {})
+    }
+
+    /// After something that the executor is to find.
+    fn after(before: impl FnOnce()) -> Self {
         let guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        before();
         let (sender, reports) = mpsc::channel();
         let executor = LocalExecutor::start(Box::new(move |r| drop(sender.send(r)))).unwrap();
         Self { executor: Some(executor), reports, _guard: guard }
@@ -306,14 +311,16 @@ fn a_sweep_spares_the_ranks_of_another_executor() {
 
 #[test]
 fn a_sweep_spares_who_was_there_before() {
-    let mut command = Command::new("/bin/sh");
-    // When told to, it leaves a process behind: an orphan that nobody had seen before.
-    command.args(["-c", "echo ready; read line; sleep 1000 & echo $!"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut staying = Command::new("sleep").arg("1000").spawn().unwrap();
-    let mut shell = command.spawn().unwrap();
+    // When told to, the shell leaves a process behind: an orphan that nobody had seen before.
+    let script = "echo ready; read line; sleep 1000 & echo $!";
+    let run = |argv: &[&str]| {
+        Command::new(argv[0]).args(&argv[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut strangers = None;
+    let bench = Bench::after(|| strangers = Some((run(&["sleep", "1000"]), run(&["/bin/sh", "-c", script]))));
+    let (mut staying, mut shell) = strangers.unwrap();
     let mut said = BufReader::new(shell.stdout.take().unwrap());
     assert_eq!(line(&mut said), "ready");
-    let bench = Bench::new();
     let mut ends = bench.spawn(sh(0, "(setsid sh -c 'echo $$; exec sleep 1000' &)"));
     let daemon: i32 = line(&mut ends.stdout).parse().unwrap();
     assert_eq!(bench.exited(), (0, ExitStatus::Exited(0)));
@@ -328,87 +335,6 @@ fn a_sweep_spares_who_was_there_before() {
     muster_sys::signals::send(orphan, 9).unwrap();
     staying.kill().unwrap();
     until("both are reaped", || gone(orphan) && gone(staying.id().cast_signed()));
-}
-
-/// An executor whose first report waits until it is told to go on.
-fn held_at_the_first_report() -> (LocalExecutor, Receiver<Report>, mpsc::Sender<()>) {
-    let (go, wait) = mpsc::channel::<()>();
-    let (sender, reports) = mpsc::channel();
-    let executor = LocalExecutor::start(Box::new(move |report| {
-        drop(sender.send(report));
-        // Waits once: the other end is gone afterwards.
-        let _ = wait.recv_timeout(NET);
-    }));
-    (executor.unwrap(), reports, go)
-}
-
-#[test]
-fn starts_that_wait_are_given_up_when_all_is_to_end() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    for ending in [Order::Kill { which: Which::All, grace_ms: 0 }, Order::Sweep, Order::Shutdown] {
-        let (executor, reports, go) = held_at_the_first_report();
-        let next = || reports.recv_timeout(NET).unwrap();
-        for i in 0..3 {
-            executor.order(Order::Spawn(Box::new(sh(i, "exec sleep 1000")))).unwrap();
-        }
-        assert!(matches!(next(), Report::Spawned { proc: ProcId(0), .. }));
-        executor.order(ending).unwrap();
-        drop(go);
-        for i in 1..3 {
-            let Report::SpawnFailed(failure) = next() else { panic!("rank {i} was started") };
-            assert_eq!((failure.proc, failure.stage, failure.errno), (ProcId(i), Stage::Prepare, 125));
-        }
-        assert!(matches!(next(), Report::Exited { proc: ProcId(0), status: KILLED, .. }));
-        executor.join();
-    }
-}
-
-#[test]
-fn deadlines_and_ends_are_looked_at_between_starts() {
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let first = Arc::new(AtomicI32::new(0));
-    let dead = first.clone();
-    let (go, wait) = mpsc::channel::<()>();
-    let (sender, reports) = mpsc::channel();
-    let executor = LocalExecutor::start(Box::new(move |report| {
-        let proc = if let Report::Spawned { proc, pid, .. } = &report {
-            if *proc == ProcId(0) {
-                dead.store(*pid, Ordering::Relaxed);
-            }
-            Some(*proc)
-        } else {
-            None
-        };
-        drop(sender.send(report));
-        match proc {
-            Some(ProcId(0)) => drop(wait.recv_timeout(NET)),
-            // Past the deadline of the first.
-            Some(ProcId(1)) => std::thread::sleep(Duration::from_millis(20)),
-            // Killed between two starts, it ends.
-            Some(ProcId(2)) => until("the first has ended", || {
-                let stat = fs::read_to_string(format!("/proc/{}/stat", dead.load(Ordering::Relaxed)));
-                stat.is_ok_and(|s| s.contains(") Z "))
-            }),
-            _ => {}
-        }
-    }))
-    .unwrap();
-    executor.order(Order::Spawn(Box::new(sh(0, "trap '' TERM; while :; do sleep 0.05; done")))).unwrap();
-    let next = || reports.recv_timeout(NET).unwrap();
-    assert!(matches!(next(), Report::Spawned { proc: ProcId(0), .. }));
-    executor.order(Order::Kill { which: Which::Some(vec![ProcId(0)]), grace_ms: 1 }).unwrap();
-    for i in 1..4 {
-        executor.order(Order::Spawn(Box::new(sh(i, "exec sleep 1000")))).unwrap();
-    }
-    drop(go);
-    let name = |report| match report {
-        Report::Spawned { proc, .. } => ("spawned", proc.0),
-        Report::Exited { proc, .. } => ("exited", proc.0),
-        other => panic!("unexpected {other:?}"),
-    };
-    let order: Vec<_> = std::iter::from_fn(|| Some(name(next()))).take(4).collect();
-    assert_eq!(order, [("spawned", 1), ("spawned", 2), ("exited", 0), ("spawned", 3)]);
-    executor.join();
 }
 
 #[test]

@@ -57,7 +57,8 @@ impl Terminal {
             Event::FenceWaiting { group, seq, arrived, absent, silent_hosts } => {
                 let of = if group.0 == 0 { String::new() } else { format!(" of spawned group {group}") };
                 let names: Vec<String> = absent.iter().map(|(rank, host)| format!("{rank} on {host}")).collect();
-                let mut text = format!("muster: fence {seq}{of}: {arrived} ranks wait, {} have not arrived", absent.len());
+                let mut text =
+                    format!("muster: fence {seq}{of}: {arrived} ranks wait, {} have not arrived", absent.len());
                 if !names.is_empty() {
                     text = format!("{text}: rank {}", names.join(", rank "));
                 }
@@ -70,7 +71,10 @@ impl Terminal {
                 self.say("muster: no rank waits in a fence");
             }
             Event::NoFenceWaiting { silent_hosts } => {
-                self.say(&format!("muster: no rank is known to wait in a fence; no answer from {}", silent_hosts.join(", ")));
+                self.say(&format!(
+                    "muster: no rank is known to wait in a fence; no answer from {}",
+                    silent_hosts.join(", ")
+                ));
             }
             _ => {}
         }

@@ -62,7 +62,9 @@ impl Joiners {
             let turned = timeout(Duration::from_millis(HANDSHAKE_TIMEOUT_MS), guest.turn(welcome, &hello)).await;
             let dialed = match turned {
                 Ok(Ok(dialed)) => Box::new(dialed),
-                Ok(Err(error)) => return tracing::warn!(host = entry.name, %error, "an agent that joined does not serve"),
+                Ok(Err(error)) => {
+                    return tracing::warn!(host = entry.name, %error, "an agent that joined does not serve");
+                }
                 Err(_) => return tracing::warn!(host = entry.name, "an agent that joined has gone silent"),
             };
             let input = match lane {

@@ -26,11 +26,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::joiners::Joiners;
 use super::local::LocalAgents;
 use super::prepare::Prepared;
+use super::signal_source::{self, Asked, SignalSource};
 use super::{Ended, SIGPIPE, Usage, tracing_level};
 use crate::cli::RunOptions;
 use crate::output::{self, Output, OutputOrder, OutputReport, Style};
 use crate::report::Reporter;
-use super::signal_source::{self, Asked, SignalSource};
 
 /// Inputs that wait for the loop.
 const INBOX_MAX: usize = 65_536;
@@ -125,7 +125,11 @@ impl Shell {
         let connect_timeout_ms = options.spec.connect_timeout_ms;
         if let Some(listen) = &options.listen {
             let Some(identity) = &identity else {
-                return Err(Usage(format!("{}: agents of this machine do not join, they are started here", listen.origin)).into());
+                return Err(Usage(format!(
+                    "{}: agents of this machine do not join, they are started here",
+                    listen.origin
+                ))
+                .into());
             };
             let joiners = Joiners::new(&prepared.entries, introduction.clone(), inbox_sender.clone());
             let listening = joiners.listen(listen.value, tls::acceptor(identity));

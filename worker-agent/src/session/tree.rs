@@ -132,6 +132,8 @@ pub struct TreeShell {
     edges: HashMap<EdgeId, Sender>,
     /// Children that have come by themselves; they bring their bulk connections, too.
     undialable: HashSet<EdgeId>,
+    /// Children whose bulk connection is being opened.
+    opening: HashSet<EdgeId>,
     next_edge: u64,
     ready: Outgoing,
 }
@@ -147,6 +149,7 @@ impl TreeShell {
             tasks: TaskTracker::new(),
             edges: HashMap::new(),
             undialable: HashSet::new(),
+            opening: HashSet::new(),
             next_edge: 0,
             ready: Outgoing::default(),
         }
@@ -179,8 +182,12 @@ impl TreeShell {
                 }
             }
             TreeInput::Probed(edge, alive) => self.node.probed(edge, alive, now_ms),
-            TreeInput::Bulk(edge, dialed) => self.ready.bulk.push((edge, *dialed)),
+            TreeInput::Bulk(edge, dialed) => {
+                self.opening.remove(&edge);
+                self.ready.bulk.push((edge, *dialed));
+            }
             TreeInput::NoBulk(edge) => {
+                self.opening.remove(&edge);
                 // Without it output cannot flow; the control connection is as good as gone too.
                 if let Some(sender) = self.edges.get(&edge) {
                     sender.abort();
@@ -240,8 +247,9 @@ impl TreeShell {
         });
     }
 
-    fn open_bulk(&self, edge: EdgeId, entry: HostEntry) {
-        if self.undialable.contains(&edge) {
+    fn open_bulk(&mut self, edge: EdgeId, entry: HostEntry) {
+        // A child asks again and again until it is heard.
+        if self.undialable.contains(&edge) || !self.opening.insert(edge) {
             return;
         }
         let hello = self.introduction.hello(&entry, self.introduction.role, Lane::Bulk);

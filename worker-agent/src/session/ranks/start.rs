@@ -130,3 +130,89 @@ impl Ranks {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use muster_core::plan::rank_env;
+    use muster_protocol::message::{EnvVar, ProcShare, Stamp};
+    use muster_protocol::{Epoch, Generation, HostIndex, HostSet, Rank};
+
+    use super::*;
+
+    fn app(program: &str, vars: &[(&str, &str)]) -> App {
+        let var = |(name, value): &(&str, &str)| EnvVar { name: (*name).into(), value: Some((*value).into()) };
+        App { argv: vec![program.into()], wdir: None, env: vars.iter().map(var).collect() }
+    }
+
+    fn spec(apps: Vec<App>) -> Spec {
+        Spec {
+            group: Group(0),
+            size: 3,
+            first_proc: ProcId(0),
+            members: HostSet::first(1),
+            apps,
+            bootstrap: Bootstrap::None,
+            kvsname: "kvs".into(),
+            mapping: None,
+            universe_size: -1,
+            preput: Vec::new(),
+            stdin: StdinTo::Nobody,
+            umask: None,
+            rlimits: Vec::new(),
+            window_bytes: 1 << 16,
+            job: "j".into(),
+        }
+    }
+
+    fn share(apps: &[u32]) -> Share {
+        let proc = |(rank, app): (usize, &u32)| ProcShare { rank: Rank(rank as u32), app: *app, cpus: Vec::new() };
+        Share {
+            group: Group(0),
+            procs: apps.iter().enumerate().map(proc).collect(),
+            node_rank: 0,
+            nodes: 1,
+            host_name: "h0".into(),
+            reachable_as: "h0".into(),
+        }
+    }
+
+    #[test]
+    fn ranks_of_a_program_share_what_they_have_in_common_and_each_gets_the_environment_of_the_plan() {
+        let inherited: Vec<(OsString, OsString)> =
+            [("PATH", "/bin"), ("HOME", "/"), ("PMI_RANK", "9")].map(|(n, v)| (n.into(), v.into())).to_vec();
+        let stamp = Stamp { epoch: Epoch(1), generation: Generation(2) };
+        let mut ranks = Ranks::new(HostIndex(0), stamp, inherited.clone());
+        let spec =
+            spec(vec![app("a", &[("X", "1"), ("GFORTRAN_UNBUFFERED_PRECONNECTED", "n")]), app("b", &[("PATH", "/b")])]);
+        ranks.specs.insert(Group(0), spec.clone());
+        ranks.start(share(&[0, 1, 0]));
+        let orders: Vec<RankOrder> = ranks
+            .take_acts()
+            .into_iter()
+            .filter_map(|act| if let RankAct::Order(Order::Spawn(order)) = act { Some(*order) } else { None })
+            .collect();
+        assert_eq!(orders.len(), 3);
+        assert!(Arc::ptr_eq(&orders[0].env.base, &orders[2].env.base) && Arc::ptr_eq(&orders[0].argv, &orders[2].argv));
+        for (rank, order) in orders.iter().enumerate() {
+            let facts = RankFacts {
+                job: "j",
+                generation: 2,
+                rank: rank as u32,
+                size: 3,
+                local_rank: rank as u32,
+                local_size: 3,
+                node: 0,
+                nodes: 1,
+                host: "h0",
+                reachable_as: "h0",
+                bootstrap: plan::Bootstrap::None,
+                spawned: false,
+            };
+            let app = &spec.apps[rank % 2];
+            let mut got: Vec<_> = order.env.joined().into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
+            got.sort();
+            let want: Vec<_> = rank_env(inherited.clone(), &convert::app_spec(app), &facts).into_iter().collect();
+            assert_eq!((got, order.argv.to_vec()), (want, convert::argv(app)), "rank {rank}");
+        }
+    }
+}

@@ -8,12 +8,15 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use memchr::memrchr;
 use muster_protocol::{Group, ProcId, Rank, Stream};
 
 use super::lines::Lines;
 
 /// Collected bytes after which they are written.
 const WRITE_BYTES: usize = 256 << 10;
+/// Bytes from which copying them together with others costs more than a write of their own.
+const UNCOPIED_BYTES: usize = 16 << 10;
 /// Pause when a descriptor that somebody made non-blocking takes nothing.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
 
@@ -113,6 +116,10 @@ impl Sink {
     /// Takes bytes of a rank; they are written by [`Sink::write`], or before when much has come together.
     pub(super) fn feed(&mut self, proc: ProcId, bytes: &[u8]) -> Result<(), SinkError> {
         let direct = self.passes_through();
+        let whole = if direct { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
+        if !self.label && self.dir.is_none() && whole >= UNCOPIED_BYTES {
+            return self.feed_uncopied(proc, bytes.split_at(whole));
+        }
         let mut pending = std::mem::take(&mut self.pending);
         let filed = self.rank(proc).and_then(|one| {
             if direct {
@@ -131,10 +138,27 @@ impl Sink {
         filed.and(written)
     }
 
+    /// Much at once that needs no labels is written from where it is.
+    fn feed_uncopied(&mut self, proc: ProcId, (whole, rest): (&[u8], &[u8])) -> Result<(), SinkError> {
+        let mut pending = std::mem::take(&mut self.pending);
+        self.rank(proc)?.lines.flush(None, &mut pending);
+        self.pending = pending;
+        self.write()?;
+        let result = if self.reader_gone { Ok(()) } else { write_fully(&mut self.terminal, whole) };
+        let mut pending = std::mem::take(&mut self.pending);
+        self.rank(proc)?.lines.feed(rest, None, &mut pending);
+        self.pending = pending;
+        self.judge(result)
+    }
+
     /// Writes what has come together.
     pub(super) fn write(&mut self) -> Result<(), SinkError> {
         let result = if self.reader_gone { Ok(()) } else { write_fully(&mut self.terminal, &self.pending) };
         self.pending.clear();
+        self.judge(result)
+    }
+
+    fn judge(&mut self, result: io::Result<()>) -> Result<(), SinkError> {
         match (result, self.stream) {
             (Ok(()), _) => Ok(()),
             (Err(error), stream) if error.kind() == io::ErrorKind::BrokenPipe => {

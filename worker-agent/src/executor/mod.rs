@@ -1,7 +1,7 @@
 //! The executor half of the agent: starts ranks, watches them, ends them.
 //!
-//! [`border`] is what the session half sees. [`ranks`] decides, without touching a process; [`queue`] keeps the
-//! orders; [`thread`] is their shell.
+//! [`border`] is what the session half sees. `ranks` decides, without touching a process; `queue` keeps the
+//! orders; `thread` is their shell.
 
 pub mod border;
 mod failure;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes};
 use muster_protocol::frame::{Kind, stream_channel};
 use muster_protocol::limits::BULK_PAYLOAD_BYTES_MAX;
 use muster_protocol::{Frame, ProcId, Stream};
@@ -15,6 +15,11 @@ use tokio::net::unix::pipe;
 use tokio::sync::Notify;
 
 use super::plane::Shared;
+
+/// Bytes read from a pipe at a time: what the caches hold beats what saves calls.
+const READ_BYTES: usize = 64 << 10;
+/// Bytes up to which a piece is copied out of the buffer it was read into.
+const COPY_BYTES_MAX: usize = 4 << 10;
 
 /// Bytes that a pipe can hold at most, unless its user is privileged. So much is read from a pipe that somebody who is not of
 /// the job keeps open, so that nothing of the job is missing.
@@ -90,10 +95,15 @@ impl Output {
     /// Takes what the pipe has.
     fn read(&self, pipe: &pipe::Receiver, room: usize, shared: &Shared) -> Taken {
         let mut scratch = shared.scratch.borrow_mut();
-        match pipe.try_read(&mut scratch[..room]) {
+        scratch.clear();
+        scratch.reserve(READ_BYTES);
+        match pipe.try_read_buf(&mut (&mut *scratch).limit(room.min(READ_BYTES))) {
             Ok(0) => Taken::End,
             Ok(bytes) => {
-                self.state.borrow_mut().unacked.push(Bytes::copy_from_slice(&scratch[..bytes]));
+                // Little is copied, so that it does not hold on to the whole buffer.
+                let taken = scratch.split();
+                let kept = if bytes <= COPY_BYTES_MAX { Bytes::copy_from_slice(&taken) } else { taken.freeze() };
+                self.state.borrow_mut().unacked.push(kept);
                 Taken::Bytes(bytes)
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Taken::Nothing,

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use muster_protocol::frame::Kind;
-use muster_protocol::limits::BULK_PAYLOAD_BYTES_MAX;
 use muster_protocol::message::{Message, OutputAck, Stamp, StreamEnd};
 use muster_protocol::{Frame, HostIndex, ProcId, Stream};
 use muster_transport::connection::Sender;
@@ -47,7 +46,7 @@ pub(super) struct Shared {
     outputs: RefCell<BTreeMap<(ProcId, Stream), Rc<Output>>>,
     inputs: RefCell<HashMap<ProcId, Rc<Input>>>,
     pub(super) below: Below,
-    pub(super) scratch: RefCell<Vec<u8>>,
+    pub(super) scratch: RefCell<BytesMut>,
 }
 
 impl Shared {
@@ -62,7 +61,7 @@ impl Shared {
             outputs: RefCell::default(),
             inputs: RefCell::default(),
             below: Below::default(),
-            scratch: RefCell::new(Vec::new()),
+            scratch: RefCell::default(),
         }
     }
 
@@ -197,7 +196,6 @@ impl JobPlane {
         match order {
             BulkOrder::Begin(stamp, me) => shared.identity.set(Some((stamp, me))),
             BulkOrder::Output { proc, stream, pipe, window_bytes } => {
-                shared.scratch.borrow_mut().resize(BULK_PAYLOAD_BYTES_MAX as usize, 0);
                 let output = Output::new(proc, stream, window_bytes);
                 shared.outputs.borrow_mut().insert((proc, stream), output.clone());
                 self.spawn(pump(output, pipe, self.shared.clone()));

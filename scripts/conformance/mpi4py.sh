@@ -26,15 +26,20 @@ run() {
     "$VENV/bin/python" "$HERE/unittest_verdicts.py" 4 "$logs/$netmod" >>"$OUT/mpi4py.$who.txt"
 }
 
-# UCX cannot spawn, and over the other transport some one-sided tests wait for ever, whoever has started them.
-mapfile -t spawning < <(cd "$CACHE/mpi4py/test" && ls test_*.py | grep -E -- "${1:-.}" | grep -E 'spawn|dynproc')
-mapfile -t others < <(cd "$CACHE/mpi4py/test" && ls test_*.py | grep -E -- "${1:-.}" | grep -vE 'spawn|dynproc')
+# modules PATTERN [-v]: the suite's modules that were asked for and match, or do not match, the pattern.
+modules() { (cd "$CACHE/mpi4py/test" && ls test_*.py) | grep -E -- "$WANTED" | grep -E ${2:-} -- "$1"; }
+
+# UCX cannot spawn, and hangs in some tests of topologies; over the other transport some one-sided tests hang. Both do so
+# whoever has started the ranks.
+WANTED=${1:-.}
+mapfile -t one_sided < <(modules '_rma')
+mapfile -t others < <(modules '_rma' -v)
 mkdir -p "$OUT"
 for who in hydra muster; do
     begun=$SECONDS
     rm -rf "$OUT/mpi4py.$who" "$OUT/mpi4py.$who.txt"
-    run "$who" ofi "${spawning[@]}"
-    run "$who" ucx "${others[@]}"
+    run "$who" ofi "${others[@]}"
+    run "$who" ucx "${one_sided[@]}"
     say "$who: $((SECONDS - begun)) s"
 done
 report mpi4py "$OUT/mpi4py.hydra.txt" "$OUT/mpi4py.muster.txt"

@@ -275,7 +275,7 @@ pub enum Answer {
     },
 }
 
-/// Answer to a [`Call`], to the host it came from.
+/// Answer to a [`super::Call`], to the host it came from.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct CallAnswer {
     /// The group of the rank that asked.

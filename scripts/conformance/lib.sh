@@ -21,7 +21,7 @@ under() {
         "${NETWORK[@]}")
     case $who in
     # Whoever enters another host has to see its processes: only the network and the name are the launcher's.
-    hydra) "$up" --hosts 2 --outside -- sh -c 'exec setpriv --pdeathsig TERM nsenter -t "${MUSTER_DEMO_PIDS##*launcher=}" -u -n -- env -C "$@"' - \
+    hydra) "$up" --hosts 2 --outside -- sh -c 'exec setpriv --pdeathsig KILL nsenter -t "${MUSTER_DEMO_PIDS##*launcher=}" -u -n -- env -C "$@"' - \
         "$folder" "${settings[@]}" "$@" ;;
     muster) "$up" --hosts 2 --agents -- env -C "$folder" "${settings[@]}" "$@" ;;
     esac

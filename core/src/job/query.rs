@@ -51,7 +51,8 @@ impl Job {
         let Some(question) = self.query.take() else { return };
         let groups = 0..self.table.groups.len() as u32;
         let waiting: Vec<Event> = groups.filter_map(|group| self.fence_waiting(Group(group), &question)).collect();
-        if waiting.is_empty() {
+        // Who has asked gets an answer; a time limit that is over needs none.
+        if waiting.is_empty() && question.then.is_none() {
             let silent_hosts = question.waiting.iter().map(|h| self.table.host_name(h)).collect();
             self.emit(Event::NoFenceWaiting { silent_hosts });
         }

@@ -9,10 +9,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 
 /// What is longer all the same, and why: `FILE` or `FILE::FUNCTION`.
-const LONGER: &[(&str, &str)] = &[(
-    "protocol/src/message.rs",
-    "a table: every message with its fields, two lines of documentation for each line of code",
-)];
+const LONGER: &[(&str, &str)] = &[];
 
 /// Fails with everything that was found, so that one run shows all there is to do.
 fn none(rule: &str, files: &[SourceFile], found: impl Fn(&SourceFile) -> Vec<String>) {

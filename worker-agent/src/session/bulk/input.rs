@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use super::plane::Shared;
 
-/// Bytes after which an acknowledgement is due even though more is waiting.
-const ACK_BYTES: u64 = 64 << 10;
+/// Bytes after which an acknowledgement is due even though more is waiting: less than a pipe holds, also one that is filled with
+/// odd pieces, so that a rank that reads nothing is heard of, too.
+const ACK_BYTES: u64 = 16 << 10;
 
 /// A rank's standard input, shared by the task that writes it and the one that hears the launcher.
 pub(super) struct Input {

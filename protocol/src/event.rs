@@ -35,11 +35,6 @@ pub enum Event {
         /// Its name.
         host: String,
     },
-    /// Every host is connected.
-    TreeReady {
-        /// How many.
-        hosts: usize,
-    },
     /// A rank runs.
     RankStarted {
         /// Process group.

@@ -45,7 +45,7 @@ impl Terminal {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
-            Event::TreeReady { .. } | Event::RankStarted { .. } | Event::JobEnded { .. } => {
+            Event::RankStarted { .. } | Event::JobEnded { .. } => {
                 self.due_ms = None;
                 self.erase();
             }

@@ -361,8 +361,3 @@ async fn connect_unix(path: &str, host: &HostEntry, hello: &Hello, limit: Durati
 pub fn unix_address(path: &std::path::Path) -> String {
     format!("{UNIX_PREFIX}{}", path.display())
 }
-
-/// A host as the root hands it to the tree.
-pub fn entry(index: HostIndex, name: &str, port: u16, address: Option<String>) -> HostEntry {
-    HostEntry { index, name: name.to_owned(), port, address }
-}

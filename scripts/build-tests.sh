@@ -3,7 +3,8 @@
 #   mpich4   Debian's MPICH 4.0.2 (libmpich.so.12)
 #   mpich5   MPICH 5.0.2 from its wheel (libmpi.so.12)
 #   impi     the mpich5 programs, which find Intel MPI's libmpi.so.12 at run time by their run path
-#   plain    programs that use no MPI, linked statically enough to run anywhere here
+#   pmi2     programs that use Slurm's PMI-2 library and no MPI
+#   plain    programs that use neither, linked statically enough to run anywhere here
 # A program is compiled only when its source is newer.
 . "$(dirname "$0")/lib.sh"
 
@@ -11,7 +12,9 @@ SOURCES=$ROOT/tests/programs
 OUT=$ROOT/target/programs
 FLAGS=(-std=gnu11 -O1 -Wall -Wextra -Werror -I"$SOURCES")
 
-uses_mpi() { grep -q '^#include <mpi.h>' "$1"; }
+kind_of() {
+    if grep -q '^#include <mpi.h>' "$1"; then echo mpi; elif grep -q '^#include <slurm/pmi2.h>' "$1"; then echo pmi2; else echo plain; fi
+}
 
 stale() { [ ! "$2" -nt "$1" ] || [ "$SOURCES/common.h" -nt "$2" ] || [ "$ROOT/scripts/build-tests.sh" -nt "$2" ]; }
 
@@ -20,13 +23,15 @@ compile_all() { # FOLDER KIND COMPILER…
     shift 2
     mkdir -p "$to"
     for source in "$SOURCES"/*.c; do
-        if uses_mpi "$source"; then [ "$kind" = mpi ] || continue; else [ "$kind" = plain ] || continue; fi
+        [ "$kind" = "$(kind_of "$source")" ] || continue
         program=$to/$(basename "$source" .c)
         if stale "$source" "$program"; then "$@" "${FLAGS[@]}" -o "$program" "$source" -lpthread; fi
     done
 }
 
 compile_all plain plain cc
+[ -e /usr/include/slurm/pmi2.h ] || die "slurm/pmi2.h is missing; scripts/setup.sh installs it"
+compile_all pmi2 pmi2 cc -Wl,--no-as-needed -lpmi2
 if command -v mpicc.mpich >/dev/null; then
     compile_all mpich4 mpi mpicc.mpich
 else

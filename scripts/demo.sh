@@ -10,5 +10,5 @@ cargo build --locked --quiet -p muster-cluster --bin cluster-up
 [ $# -gt 0 ] || set -- -b 8 -e 1M -f 8 -n 5 -w 1
 # cluster-up starts the agents, says where the job key is, and runs the rest on the launcher's host.
 exec "$ROOT/target/debug/cluster-up" --hosts 4 --agents -- \
-    sh -c 'exec "$0" run -v --key-file "$MUSTER_DEMO_KEY" -H h0:2,h1:2,h2:2,h3:2 "$@"' \
+    sh -c 'exec "$0" run -v --timeout 120s --key-file "$MUSTER_DEMO_KEY" -H h0:2,h1:2,h2:2,h3:2 "$@"' \
     "$ROOT/dist/bin/muster" "$ROOT/dist/bin/muster-allreduce-mpi" "$@"

@@ -9,12 +9,14 @@ pub(crate) enum Demand {
     AtMost(f64),
     /// Ours moves at least this many times as much in the same time.
     TimesFaster(f64),
+    /// Nothing: the other side is there to be compared with, as a floor is.
+    None,
 }
 
 impl Demand {
     fn ratio(self, ours: f64, theirs: f64) -> f64 {
         match self {
-            Self::AtMost(_) => ours / theirs,
+            Self::AtMost(_) | Self::None => ours / theirs,
             Self::TimesFaster(_) => theirs / ours,
         }
     }
@@ -23,6 +25,7 @@ impl Demand {
         match self {
             Self::AtMost(limit) => ratio <= limit,
             Self::TimesFaster(limit) => ratio >= limit,
+            Self::None => true,
         }
     }
 
@@ -31,6 +34,7 @@ impl Demand {
         match self {
             Self::AtMost(limit) => format!("≤ {limit:.2}"),
             Self::TimesFaster(limit) => format!("≥ {limit:.0}× throughput"),
+            Self::None => "—".to_owned(),
         }
     }
 }

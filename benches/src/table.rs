@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::pairs::median;
+use crate::pairs::{Demand, median};
 use crate::rows::{Measured, Outcome};
 
 /// What follows in the file is replaced by each full run.
@@ -27,7 +27,7 @@ pub(crate) fn line(outcome: &Outcome) -> String {
             pairs.ratio_of_medians(*demand),
             pairs.median_of_ratios(*demand),
             demand.text(),
-            verdict(pairs.meet(*demand)),
+            if matches!(demand, Demand::None) { "" } else { verdict(pairs.meet(*demand)) },
         ),
         Measured::Value { value, limit, unit } => format!(
             "| {what} | {against} | {value:.2} {unit} | — | — | — | ≤ {limit} {unit} | {} |",

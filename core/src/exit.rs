@@ -28,9 +28,9 @@ pub enum Outcome {
     Internal,
     /// `--timeout` was over.
     Timeout,
-    /// The ranks made no progress.
+    /// The ranks made no progress. Reserved: nothing looks for that yet.
     Hang,
-    /// The job was ended from outside to make room.
+    /// The job was ended from outside to make room. Reserved: nobody can say so yet.
     Preempted,
 }
 
@@ -102,8 +102,8 @@ pub fn table() -> &'static [(&'static str, &'static str)] {
         ("241", "a host was lost while ranks ran"),
         ("242", "Muster itself failed"),
         ("243", "`--timeout` was over"),
-        ("244", "the ranks made no progress"),
-        ("245", "the job was ended from outside to make room"),
+        ("244", "reserved for ranks that make no progress; nothing exits with it yet"),
+        ("245", "reserved for jobs that are ended from outside to make room; nothing exits with it yet"),
     ]
 }
 

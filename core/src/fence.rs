@@ -33,7 +33,7 @@ pub enum Offered {
 /// Why a contribution or a result was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FenceError {
-    /// The sequence number is neither this fence's nor a neighbour's.
+    /// The sequence number is further ahead than anybody can be.
     #[error("group {group}: fence {seq} does not fit, this node is at fence {current}")]
     Sequence {
         /// The process group.
@@ -163,6 +163,9 @@ impl FenceMerge {
             &mut self.next
         } else if self.current.checked_sub(1) == Some(seq) {
             return Ok(Offered::Late);
+        } else if seq < self.current {
+            // The fence after it is over, so nobody waits for it: a node that has changed its place tells what it once knew.
+            return Ok(Offered::Known);
         } else {
             return Err(FenceError::Sequence { group, seq, current: self.current });
         };
@@ -190,10 +193,19 @@ impl FenceMerge {
         Some(self.contribution())
     }
 
-    /// The same again for a new parent. `None` while hosts of the subtree are missing: [`FenceMerge::poll`] will tell.
+    /// The same again for a new parent. `None` while hosts of the subtree are missing and nothing has been handed out:
+    /// [`FenceMerge::poll`] will tell. Hosts that have come in below since are not waited for: they may have the result.
     pub fn resend(&mut self) -> Option<Contribution> {
-        self.now.sent = None;
-        self.poll()
+        if self.now.sent.take().is_none() {
+            return self.poll();
+        }
+        self.now.sent = Some(self.now.hosts.clone());
+        self.arrived()
+    }
+
+    /// Who has arrived at the current fence so far, and what they bring.
+    pub fn arrived(&self) -> Option<Contribution> {
+        (!self.now.hosts.is_empty()).then(|| self.contribution())
     }
 
     /// Whether every member in this subtree has arrived at the current fence.

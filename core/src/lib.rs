@@ -12,4 +12,5 @@ pub mod job;
 pub mod kvs;
 pub mod plan;
 pub mod pmi;
+pub mod shell;
 pub mod tree;

@@ -39,9 +39,6 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
     match command {
         Command::Run(options) => {
             setup::start_logging(tracing_level(options.log));
-            for note in &options.notes {
-                report::say(&format!("muster: {note}"));
-            }
             let ended = run::run(&options, site)?;
             if let Some(cause) = &ended.cause {
                 report::failure(cause);
@@ -62,11 +59,13 @@ fn agent(args: Vec<OsString>) -> ExitCode {
         std::iter::once(OsStr::new("muster-agent").to_owned()).chain(args.into_iter().skip(1)),
     );
     setup::start_logging(options.log);
-    match options.validate().and_then(setup::serve) {
+    let status = match options.validate().and_then(setup::serve) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{}", setup::sentence(&error));
             ExitCode::from(Outcome::Internal.code())
         }
-    }
+    };
+    report::flush();
+    status
 }

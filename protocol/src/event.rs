@@ -143,7 +143,7 @@ pub enum Event {
         /// First cause, as a sentence.
         cause: String,
     },
-    /// The job is over.
+    /// The job is over and its output is written, or is not waited for any more: always the last event, and once.
     JobEnded {
         /// Exit status of the command.
         status: u8,

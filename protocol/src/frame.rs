@@ -87,6 +87,8 @@ kinds! {
     Query = 17, Control;
     /// The job is over: leave nothing behind and confirm.
     End = 18, Control;
+    /// Your host is another launcher's first: forget this job, of which nothing has been started there.
+    Release = 19, Control;
     /// Merged key-values of a completed fence.
     FenceDown = 20, Fence;
     /// Hosts that are connected below the sender.
@@ -113,6 +115,8 @@ kinds! {
     WantBulk = 40, Control;
     /// First rank of a group on this host that spoke to its bootstrap.
     Initialised = 41, Control;
+    /// A launcher that goes first wants this host, on which nothing has been started yet.
+    Wanted = 42, Control;
     /// Bytes that a rank wrote.
     Output = 50, Bulk;
     /// Bytes that the launcher has written out.
@@ -121,6 +125,14 @@ kinds! {
     Input = 52, Bulk;
     /// Bytes that a rank has been given.
     InputAck = 53, Bulk;
+    /// Run a command as a remote shell does.
+    ShellStart = 60, Control;
+    /// A signal or a size for the command of a remote shell.
+    ShellTell = 61, Control;
+    /// A sign of life of either side of a remote shell.
+    ShellPing = 62, Control;
+    /// The command of a remote shell has ended.
+    ShellExit = 63, Control;
 }
 
 /// Set on every piece of a chunked payload but the last.
@@ -129,6 +141,9 @@ pub const FLAG_MORE: u16 = 1;
 pub const FLAG_END: u16 = 2;
 /// Set on an acknowledgement of standard input by a host that has a new way up: send again from there.
 pub const FLAG_ANNOUNCE: u16 = 4;
+
+/// Set on the first piece of a chunked payload, which may be the last one, too.
+pub const FLAG_FIRST: u16 = 8;
 
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]

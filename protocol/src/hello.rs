@@ -34,6 +34,9 @@ pub enum Role {
     /// A check whether the agent answers: readiness, or a probe after silence. Nothing follows the reply.
     #[n(3)]
     Probe,
+    /// A remote shell: it brings a command of its own, beside any job.
+    #[n(4)]
+    Shell,
 }
 
 /// Which of an edge's two connections this is.
@@ -179,6 +182,29 @@ pub enum Refusal {
         #[n(0)]
         name: String,
     },
+    /// The launcher that an agent wants to join has another agent under that name.
+    #[n(8)]
+    NameTaken {
+        /// The name under which the agent came.
+        #[n(0)]
+        name: String,
+        /// Who has it: host name and address.
+        #[n(1)]
+        holder: String,
+        /// Who was refused: host name and address.
+        #[n(2)]
+        you: String,
+    },
+    /// Processes of an earlier job cannot be ended; the host takes no job before they are gone.
+    #[n(9)]
+    Quarantined {
+        /// The job whose processes they are.
+        #[n(0)]
+        job: String,
+        /// The processes: id, command, state.
+        #[n(1)]
+        survivors: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -194,6 +220,14 @@ impl fmt::Display for Refusal {
             Self::NoEdge => write!(f, "its agent knows no such connection"),
             Self::HasParent => write!(f, "its agent is connected to another parent of this job"),
             Self::NotInList { name } => write!(f, "host \"{name}\" is not in the launcher's host list"),
+            Self::NameTaken { name, holder, you } => write!(
+                f,
+                "host \"{name}\" has been joined already by the agent on {holder}; the agent on {you} needs a --name of its own"
+            ),
+            Self::Quarantined { job, survivors } => write!(
+                f,
+                "its host takes no job because processes of job \"{job}\" cannot be ended: {survivors}; restart the host if they do not go away"
+            ),
             Self::Leaving => write!(f, "its agent is shutting down"),
         }
     }

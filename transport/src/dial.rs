@@ -131,7 +131,10 @@ impl Failure {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Unresolved(error) => error.retryable(),
-            Self::Declined(refusal) => matches!(refusal, Refusal::Busy { .. } | Refusal::NoEdge | Refusal::Leaving),
+            Self::Declined(refusal) => matches!(
+                refusal,
+                Refusal::Busy { .. } | Refusal::NoEdge | Refusal::Leaving | Refusal::Quarantined { .. }
+            ),
             Self::NotMuster { .. } => false,
             Self::Refused { .. }
             | Self::Unreachable { .. }
@@ -168,6 +171,11 @@ pub struct Dialed {
 }
 
 impl Dialed {
+    /// Moves the connection to the runtime that this is called in.
+    pub fn rehome(&mut self) -> io::Result<()> {
+        self.framed.rehome()
+    }
+
     /// Splits the connection into its ends; up to `queue_frames` frames wait for the network.
     pub fn spawn(self, queue_frames: usize, tasks: &TaskTracker) -> (Sender, Receiver) {
         self.framed.spawn(queue_frames, tasks)

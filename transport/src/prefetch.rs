@@ -24,6 +24,11 @@ impl<S> Prefetch<S> {
     pub(crate) fn new(inner: S) -> Self {
         Self { inner, buffer: BytesMut::new(), chunk: SMALL_BYTES }
     }
+
+    /// What it reads from.
+    pub(crate) fn inner(&mut self) -> &mut S {
+        &mut self.inner
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefetch<S> {

@@ -1,11 +1,12 @@
 //! What carries bytes: TCP under TLS, Unix sockets, memory. All look the same from above.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use muster_protocol::limits::FENCE_LEASE_MS;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpStream, UnixStream};
 
 /// Time without traffic after which the kernel begins to ask whether the other side is there.
@@ -16,9 +17,41 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(3);
 const KEEPALIVE_RETRIES: u32 = 3;
 
 /// A two-way stream of bytes.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {
+    /// Moves the stream to the runtime that this is called in: from here on that one's thread hears when it is ready, without
+    /// waking another one first. Nobody may be waiting for it meanwhile.
+    fn rehome(&mut self) -> io::Result<()>;
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl Stream for TcpStream {
+    fn rehome(&mut self) -> io::Result<()> {
+        // The copy is the same socket; the original's entry with the old runtime goes with it.
+        let copy = self.as_fd().try_clone_to_owned()?;
+        *self = Self::from_std(copy.into())?;
+        Ok(())
+    }
+}
+
+impl Stream for UnixStream {
+    fn rehome(&mut self) -> io::Result<()> {
+        let copy = self.as_fd().try_clone_to_owned()?;
+        *self = Self::from_std(copy.into())?;
+        Ok(())
+    }
+}
+
+/// Memory has no runtime.
+impl Stream for DuplexStream {
+    fn rehome(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Stream for BoxStream {
+    fn rehome(&mut self) -> io::Result<()> {
+        (**self).rehome()
+    }
+}
 
 /// A stream of which nobody needs to know what carries it.
 pub type BoxStream = Box<dyn Stream>;

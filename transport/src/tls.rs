@@ -19,12 +19,11 @@ use rustls::{
     AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, ServerConfig,
     SignatureScheme,
 };
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 
 use crate::identity::Identity;
 use crate::prefetch::Prefetch;
-use crate::stream::{BoxStream, boxed};
+use crate::stream::{BoxStream, Stream, boxed};
 
 /// Names the protocol inside TLS, so that another TLS server on the same port is recognised as such.
 pub const ALPN: &[u8] = b"muster/1";
@@ -125,7 +124,7 @@ impl Connector {
     /// Proves the key over a fresh connection. The caller sets the deadline.
     pub async fn connect<S>(&self, stream: S) -> Result<BoxStream, SecureError>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Stream + 'static,
     {
         // Not sent and not looked at: a key has no name.
         let name = ServerName::try_from("agent").expect("a valid name");
@@ -141,13 +140,25 @@ impl Acceptor {
     /// Lets the other side prove the key over a fresh connection. The caller sets the deadline.
     pub async fn accept<S>(&self, stream: S) -> Result<BoxStream, SecureError>
     where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        S: Stream + 'static,
     {
         let tls = TlsAcceptor::from(self.config.clone())
             .accept_with(Prefetch::new(stream), |session| session.set_buffer_limit(Some(WRITE_BUFFER_BYTES)))
             .await?;
         require_alpn(tls.get_ref().1.alpn_protocol())?;
         Ok(boxed(tls))
+    }
+}
+
+impl<S: Stream> Stream for client::TlsStream<Prefetch<S>> {
+    fn rehome(&mut self) -> io::Result<()> {
+        self.get_mut().0.inner().rehome()
+    }
+}
+
+impl<S: Stream> Stream for server::TlsStream<Prefetch<S>> {
+    fn rehome(&mut self) -> io::Result<()> {
+        self.get_mut().0.inner().rehome()
     }
 }
 

@@ -9,7 +9,9 @@ use bytes::BytesMut;
 use common::{Numbers, PATIENCE, output};
 use muster_protocol::frame::{Frame, FrameError, HEADER_BYTES, Kind};
 use muster_transport::connection::{FrameReader, ReceiveError, TrySendError};
+use muster_transport::identity::JobKey;
 use muster_transport::stream::{boxed, memory};
+use muster_transport::tls::{acceptor, connector};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -196,4 +198,48 @@ async fn unix_sockets_carry_frames() {
         }
     };
     tokio::join!(send, receive);
+}
+
+/// Each end is moved to a runtime of its own while the one that it was made in is gone.
+#[test]
+fn a_connection_outlives_the_runtime_that_made_it() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let made_in = runtime();
+    let (tcp, unix) = made_in.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (dialled, accepted) = tokio::join!(tokio::net::TcpStream::connect(address), listener.accept());
+        let identity = JobKey::from_bytes(b"a key that is long enough").unwrap().identity();
+        let (connector, acceptor) = (connector(&identity), acceptor(&identity));
+        let tls = tokio::join!(connector.connect(dialled.unwrap()), acceptor.accept(accepted.unwrap().0));
+        let unix = tokio::net::UnixStream::pair().unwrap();
+        ((tls.0.unwrap(), tls.1.unwrap()), (boxed(unix.0), boxed(unix.1)))
+    });
+    let mut pairs = [tcp, unix].map(|(near, far)| (FrameReader::new(near), FrameReader::new(far)));
+    let moved_to = runtime();
+    for (near, far) in &mut pairs {
+        let _inside = moved_to.enter();
+        near.rehome().unwrap();
+        far.rehome().unwrap();
+    }
+    drop(made_in);
+    for (near, far) in pairs {
+        moved_to.block_on(async {
+            let tasks = TaskTracker::new();
+            let (sender, _keep) = near.spawn(4, &tasks);
+            let (_keep, mut receiver) = far.spawn(4, &tasks);
+            let frames = some_frames(20);
+            let send = async {
+                for frame in &frames {
+                    sender.send(frame.clone()).await.unwrap();
+                }
+            };
+            let receive = async {
+                for frame in &frames {
+                    assert_eq!(&timeout(PATIENCE, receiver.recv()).await.unwrap().unwrap().unwrap(), frame);
+                }
+            };
+            tokio::join!(send, receive);
+        });
+    }
 }

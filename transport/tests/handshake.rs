@@ -113,22 +113,6 @@ async fn refusals_reach_the_dialler_in_words() {
     assert!(dial("a", port, &hello("b", 1)).await.is_ok());
 }
 
-#[tokio::test]
-async fn an_old_incarnation_that_says_its_hello_again_is_refused() {
-    let gate = gate("a");
-    let port = port(&gate);
-    let newest = std::sync::Mutex::new(0);
-    serve(gate, move |hello| {
-        let mut newest = newest.lock().unwrap();
-        let stale = hello.incarnation < *newest;
-        *newest = hello.incarnation.max(*newest);
-        stale.then_some(Refusal::StaleEpoch { promised: hello.epoch })
-    });
-    assert!(dial("a", port, &hello("a", 2)).await.is_ok());
-    let failure = fail("a", port, &hello("a", 1)).await;
-    assert!(matches!(failure, Failure::Declined(Refusal::StaleEpoch { .. })) && !failure.retryable(), "{failure}");
-}
-
 /// What was recorded of a good handshake is of no use to one who sends it again.
 #[tokio::test]
 async fn a_recorded_connection_cannot_be_replayed() {

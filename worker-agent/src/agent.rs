@@ -13,16 +13,20 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 use crate::door::Door;
-use crate::executor::border::{Executor, Report};
+use crate::executor::border::{Executor, Order, Report};
+use crate::patience::Patience;
+use crate::promises::Promises;
+use crate::quarantine::Quarantine;
+use crate::rivals::Rivals;
 use crate::session::bulk::{Bulk, BulkReport};
 use crate::session::tree::TreeInput;
 use crate::session::{Job, JobInput, Over, PmiInput, Surroundings};
+use crate::shell::Shells;
 use crate::signals::{Asked, Signals};
+use crate::tally::{self, Tally};
 
 /// Inputs that wait for the loop; whoever would add another one waits instead.
 const INBOX_MAX: usize = 4_096;
-/// Time that an agent made for one launcher waits for it.
-const LAUNCHER_WAIT: Duration = Duration::from_secs(60);
 /// Time that a leaving agent gives its launcher to hear the end of its ranks.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -46,12 +50,18 @@ pub struct Agent {
     dialer: Dialer,
     executor: Arc<dyn Executor>,
     bulk: Arc<Bulk>,
+    /// Started with the first remote shell.
+    shells: Option<Shells>,
     environment: Vec<(OsString, OsString)>,
     facts: HostFacts,
     incarnation: u64,
     job: Option<Job>,
     leaving: bool,
-    served: bool,
+    patience: Patience,
+    promises: Promises,
+    rivals: Rivals,
+    quarantine: Option<Quarantine>,
+    tally: Tally,
     inboxes: Inboxes,
     tasks: TaskTracker,
 }
@@ -91,17 +101,22 @@ impl Agent {
     ) -> std::io::Result<Self> {
         let (bulk_reports, bulk_inbox) = mpsc::unbounded_channel();
         Ok(Self {
+            patience: Patience::new(settings.one_launcher, boottime_ms()),
             settings,
             door,
             dialer,
             executor,
             bulk: Arc::new(Bulk::start(bulk_reports)?),
+            shells: None,
             environment: std::env::vars_os().collect(),
             facts: facts(),
             incarnation: incarnation(),
             job: None,
             leaving: false,
-            served: false,
+            promises: Promises::default(),
+            rivals: Rivals::default(),
+            quarantine: None,
+            tally: Tally::new(boottime_ms()),
             inboxes: Inboxes {
                 tree: mpsc::channel(INBOX_MAX),
                 pmi: mpsc::channel(INBOX_MAX),
@@ -116,29 +131,31 @@ impl Agent {
     /// Serves until told to end.
     pub async fn run(mut self) -> std::io::Result<()> {
         let mut signals = Signals::new()?;
-        let started_ms = boottime_ms();
         tracing::info!(listening = self.door.describe(), release = RELEASE, "agent is ready");
-        while !self.is_done(started_ms) {
-            let wake = self.wake(started_ms, &mut signals).await;
+        while !self.is_done() {
+            let wake = self.wake(&mut signals).await;
             let now_ms = boottime_ms();
             self.take(wake, now_ms);
             self.take_waiting(now_ms);
             if let Some(job) = &mut self.job {
                 job.settle(now_ms);
                 if job.over(now_ms) == Over::Yes {
-                    self.end_job();
+                    self.end_job(now_ms);
                 }
             }
         }
         if self.leaving {
             tokio::time::sleep(FAREWELL).await;
         }
+        if let Some(line) = self.door.ledger().and_then(|ledger| Tally::total(&tally::counts(ledger))) {
+            tracing::info!("{line}");
+        }
         tracing::info!("agent ends");
         Ok(())
     }
 
-    async fn wake(&mut self, started_ms: u64, signals: &mut Signals) -> Wake {
-        let timer = self.timer(started_ms);
+    async fn wake(&mut self, signals: &mut Signals) -> Wake {
+        let timer = self.timer();
         let inboxes = &mut self.inboxes;
         tokio::select! {
             biased;
@@ -154,10 +171,14 @@ impl Agent {
     }
 
     /// Never, unless something is due.
-    fn timer(&self, started_ms: u64) -> impl Future<Output = ()> + use<> {
-        let launcher =
-            (self.settings.one_launcher && !self.served).then(|| started_ms + LAUNCHER_WAIT.as_millis() as u64);
-        let due = self.job.as_ref().and_then(Job::next_due_ms).into_iter().chain(launcher).min();
+    fn timer(&self) -> impl Future<Output = ()> + use<> {
+        let due = [
+            self.job.as_ref().and_then(Job::next_due_ms),
+            self.patience.due_ms(self.job.is_some()),
+            self.quarantine.as_ref().and_then(Quarantine::due_ms),
+            self.door.ledger().map(|_| self.tally.due_ms()),
+        ];
+        let due = due.into_iter().flatten().min();
         let wait = due.map(|at| Duration::from_millis(at.saturating_sub(boottime_ms())));
         async move {
             match wait {
@@ -171,11 +192,7 @@ impl Agent {
         match wake {
             Wake::Guest(guest) => self.admit(*guest, now_ms),
             Wake::Input(input) => self.input(input, now_ms),
-            Wake::Time => {
-                if let Some(job) = &mut self.job {
-                    job.tick(now_ms);
-                }
-            }
+            Wake::Time => self.tick(now_ms),
             Wake::Signal(Asked::End(why)) => self.terminate(why, now_ms),
             Wake::Signal(Asked::Pass(signal)) => {
                 if let Some(job) = &mut self.job {
@@ -185,14 +202,48 @@ impl Agent {
         }
     }
 
+    fn tick(&mut self, now_ms: u64) {
+        if let Some(job) = &mut self.job {
+            job.tick(now_ms);
+        }
+        self.look_for_survivors(false, now_ms);
+        if let Some(ledger) = self.door.ledger()
+            && let Some(line) = self.tally.tick(&tally::counts(ledger), now_ms)
+        {
+            tracing::info!("{line}");
+        }
+    }
+
+    fn look_for_survivors(&mut self, asked: bool, now_ms: u64) {
+        if let Some(held) = &mut self.quarantine
+            && held.look(asked, now_ms)
+            && let Err(error) = self.executor.order(Order::Sweep)
+        {
+            tracing::error!(%error, "the executor does not take orders");
+        }
+    }
+
+    /// What the executor says while there is no job: only a host in quarantine has asked for anything.
+    fn idle_report(&mut self, report: Report, now_ms: u64) {
+        let Some(held) = &mut self.quarantine else { return };
+        let Report::Swept { survivors } = report else { return };
+        if held.swept(survivors, now_ms) {
+            tracing::info!("processes that could not be ended are gone; this host takes jobs again");
+            self.quarantine = None;
+            self.door.reopen(true);
+        }
+    }
+
     fn input(&mut self, input: JobInput, now_ms: u64) {
         if let JobInput::Bulk(BulkReport::WantUplink) = input
             && !self.door.parent_brings_bulk()
         {
             return;
         }
-        if let Some(job) = &mut self.job {
-            job.handle(input, now_ms);
+        match (&mut self.job, input) {
+            (Some(job), input) => job.handle(input, now_ms),
+            (None, JobInput::Executor(report)) => self.idle_report(report, now_ms),
+            (None, _) => {}
         }
     }
 
@@ -224,26 +275,46 @@ impl Agent {
         }
     }
 
-    fn is_done(&self, started_ms: u64) -> bool {
-        let waited = boottime_ms().saturating_sub(started_ms) >= LAUNCHER_WAIT.as_millis() as u64;
+    fn is_done(&self) -> bool {
         match &self.job {
             Some(job) => self.leaving && job.is_clean(),
-            None => self.leaving || self.settings.one_launcher && (self.served || waited),
+            None => self.leaving || self.patience.is_over(boottime_ms()),
         }
     }
 
-    fn end_job(&mut self) {
+    fn end_job(&mut self, now_ms: u64) {
         let Some(mut job) = self.job.take() else { return };
         job.close();
         tracing::info!(job = job.name(), status = job.status(), "job is over");
-        self.served = true;
-        self.door.reopen();
+        let served = job.was_served();
+        self.patience.job_over(served, now_ms);
+        self.rivals.job_over(served, now_ms);
+        self.quarantine = Quarantine::after(job.name(), job.survivors().to_vec(), now_ms);
+        match &self.quarantine {
+            Some(held) => {
+                let survivors = held.names();
+                tracing::error!(
+                    job = job.name(),
+                    survivors,
+                    "processes cannot be ended; this host takes no job before they are gone"
+                );
+            }
+            None => self.door.reopen(served),
+        }
+        if served {
+            self.promises.keep(job.name(), job.stamp().epoch);
+        }
         self.leaving |= self.settings.exit_with_job && job.status() == Some(0);
     }
 
     fn admit(&mut self, guest: Guest, now_ms: u64) {
         match self.judge(&guest.hello, now_ms) {
-            Err(refusal) => guest.refuse(refusal, &self.tasks),
+            Err(refusal) => {
+                if guest.hello.lane == Lane::Control && self.job.is_none() && self.quarantine.is_none() {
+                    self.door.reopen(false);
+                }
+                guest.refuse(refusal, &self.tasks);
+            }
             Ok(version) => {
                 let welcome = Welcome {
                     version,
@@ -262,9 +333,17 @@ impl Agent {
         if let Some(theirs) = self.settings.job.as_ref().filter(|job| **job != hello.job) {
             return Err(Refusal::WrongJob { theirs: theirs.clone() });
         }
+        if self.job.is_none() {
+            self.look_for_survivors(true, now_ms);
+            if let Some(held) = &self.quarantine {
+                return Err(held.refusal());
+            }
+        }
         match hello.role {
             Role::Probe => return Ok(version),
             // It looks for a launcher that listens, and this is none.
+            Role::Shell if self.leaving => return Err(Refusal::Leaving),
+            Role::Shell => return Ok(version),
             Role::Joiner => return Err(Refusal::NotInList { name: hello.your_name.clone() }),
             Role::Launcher | Role::Parent => {}
         }
@@ -272,13 +351,25 @@ impl Agent {
             return Err(Refusal::Leaving);
         }
         let Some(job) = &mut self.job else {
-            return if hello.lane == Lane::Bulk { Err(Refusal::NoEdge) } else { Ok(version) };
+            return match hello.lane {
+                Lane::Bulk => Err(Refusal::NoEdge),
+                Lane::Control => {
+                    self.promises.judge(&hello.job, hello.epoch)?;
+                    self.rivals.judge(hello, now_ms).map(|()| version)
+                }
+            };
         };
         match (job.is_of(hello), hello.lane) {
             (true, Lane::Bulk) => Ok(version),
             (true, Lane::Control) if job.has_parent(now_ms) => Err(Refusal::HasParent),
             (true, Lane::Control) => Ok(version),
             (false, Lane::Bulk) => Err(Refusal::NoEdge),
+            (false, Lane::Control) if !job.was_served() && job.has_parent(now_ms) => {
+                if self.rivals.ask(hello, (job.stamp().epoch, job.name())) {
+                    job.wanted_by(hello);
+                }
+                Err(Refusal::Busy { job: job.name().to_owned(), launcher: job.launcher().to_owned() })
+            }
             (false, Lane::Control) if job.name() == hello.job && hello.epoch < job.stamp().epoch => {
                 Err(Refusal::StaleEpoch { promised: job.stamp().epoch })
             }
@@ -298,6 +389,9 @@ impl Agent {
             sender.close();
             return;
         }
+        if guest.hello.role == Role::Shell {
+            return self.run_shell(guest, welcome);
+        }
         if guest.hello.lane == Lane::Bulk {
             if let Some(job) = &mut self.job {
                 job.take_bulk(guest, welcome);
@@ -313,6 +407,19 @@ impl Agent {
         }
         if let Some(job) = &mut self.job {
             job.take_parent(guest, welcome, now_ms);
+        }
+    }
+
+    fn run_shell(&mut self, guest: Guest, welcome: Welcome) {
+        if self.shells.is_none() {
+            match Shells::start(self.environment.clone()) {
+                Ok(shells) => self.shells = Some(shells),
+                // The guest is dropped, which tells its client.
+                Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
+            }
+        }
+        if let Some(shells) = &self.shells {
+            shells.serve(guest, welcome);
         }
     }
 

@@ -6,14 +6,13 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use muster_protocol::hello::Lane;
 use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
-use muster_transport::gate::{Gate, Guest, Source, greet};
+use muster_transport::gate::{Gate, Guest, Ledger, Source, greet};
 use muster_transport::stream;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
-use crate::join::JoinDoor;
+use crate::join::{JoinDoor, Wish};
 
 /// Pause when the system has no descriptor for a new connection: it has one again when others end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -66,17 +65,26 @@ impl Door {
     pub fn parent_brings_bulk(&self) -> bool {
         match self {
             Self::Join(door) => {
-                door.wish(Lane::Bulk);
+                door.wish(Wish::Bulk);
                 false
             }
             _ => true,
         }
     }
 
-    /// A job is over: be ready for the next one.
-    pub fn reopen(&self) {
+    /// A job is over, or a guest was refused: be ready for the next one. A launcher that had nothing to do for this agent is not
+    /// joined again at once.
+    pub fn reopen(&self, served: bool) {
         if let Self::Join(door) = self {
-            door.wish(Lane::Control);
+            door.wish(if served { Wish::Control } else { Wish::ControlLater });
+        }
+    }
+
+    /// Who was turned away, where everybody can knock.
+    pub fn ledger(&self) -> Option<&Ledger> {
+        match self {
+            Self::Network(gate) => Some(gate.ledger()),
+            Self::Local(_) | Self::Join(_) => None,
         }
     }
 }

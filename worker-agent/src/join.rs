@@ -21,6 +21,53 @@ const PAUSE_LAST: Duration = Duration::from_secs(2);
 /// Wishes that wait: one for each connection of an edge.
 const WISHES_MAX: usize = 8;
 
+/// What is to be dialled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The first connection of a job.
+    Control,
+    /// The same, after a pause: the launcher has welcomed this agent and then had nothing to do for it.
+    ControlLater,
+    /// The bulk connection of the job that runs.
+    Bulk,
+}
+
+impl Wish {
+    fn lane(self) -> Lane {
+        match self {
+            Self::Control | Self::ControlLater => Lane::Control,
+            Self::Bulk => Lane::Bulk,
+        }
+    }
+}
+
+/// Pauses that grow up to a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Pause(Duration);
+
+impl Pause {
+    const FIRST: Self = Self(PAUSE_FIRST);
+
+    /// The pause that is due now; the next one is longer.
+    fn take(&mut self) -> Duration {
+        let due = self.0;
+        self.0 = (due * 2).min(PAUSE_LAST);
+        due
+    }
+
+    /// The time to wait before a wish is granted: only launchers that never have anything to do are let alone for long.
+    fn before(&mut self, wish: Wish) -> Duration {
+        match wish {
+            Wish::ControlLater => self.take(),
+            Wish::Control => {
+                *self = Self::FIRST;
+                Duration::ZERO
+            }
+            Wish::Bulk => Duration::ZERO,
+        }
+    }
+}
+
 /// Which launcher is joined, and as whom.
 #[derive(Debug, Clone)]
 pub struct Target {
@@ -40,7 +87,7 @@ pub struct Target {
 pub struct JoinDoor {
     target: Target,
     guests: mpsc::Receiver<Guest>,
-    wishes: mpsc::Sender<Lane>,
+    wishes: mpsc::Sender<Wish>,
     /// A bulk connection is wished for already.
     bulk_wished: Arc<AtomicBool>,
 }
@@ -52,10 +99,13 @@ impl JoinDoor {
         let (found, guests) = mpsc::channel(1);
         let bulk_wished = Arc::new(AtomicBool::new(false));
         let door = Self { target: target.clone(), guests, wishes, bulk_wished: bulk_wished.clone() };
-        door.wish(Lane::Control);
+        door.wish(Wish::Control);
         tokio::spawn(async move {
             let mut told = String::new();
-            while let Some(lane) = wished.recv().await {
+            let mut rest = Pause::FIRST;
+            while let Some(wish) = wished.recv().await {
+                let lane = wish.lane();
+                sleep(rest.before(wish)).await;
                 let dialled = dial_as_wished(&dialer, &target, lane, &mut told).await;
                 if lane == Lane::Bulk {
                     bulk_wished.store(false, Ordering::Relaxed);
@@ -76,12 +126,12 @@ impl JoinDoor {
     }
 
     /// Asks for a connection to the launcher: the bulk one of a job that runs, or the first one of the next job.
-    pub fn wish(&self, lane: Lane) {
-        if lane == Lane::Bulk && self.bulk_wished.swap(true, Ordering::Relaxed) {
+    pub fn wish(&self, wish: Wish) {
+        if wish == Wish::Bulk && self.bulk_wished.swap(true, Ordering::Relaxed) {
             return;
         }
         // A full queue holds this wish already.
-        let _ = self.wishes.try_send(lane);
+        let _ = self.wishes.try_send(wish);
     }
 
     /// The next guest; never when dialling has ended.
@@ -96,7 +146,7 @@ impl JoinDoor {
 /// Dials until the launcher serves, or, for the bulk lane of a job that may have ended meanwhile, for a while: a job that goes
 /// on asks again.
 async fn dial_as_wished(dialer: &Dialer, target: &Target, lane: Lane, told: &mut String) -> Option<Guest> {
-    let mut pause = PAUSE_FIRST;
+    let mut pause = Pause::FIRST;
     loop {
         match attempt(dialer, target, lane).await {
             Ok(guest) => return Some(guest),
@@ -106,11 +156,11 @@ async fn dial_as_wished(dialer: &Dialer, target: &Target, lane: Lane, told: &mut
             }
             Err(_) => {}
         }
+        let pause = pause.take();
         if lane == Lane::Bulk && pause >= PAUSE_LAST {
             return None;
         }
         sleep(pause).await;
-        pause = (pause * 2).min(PAUSE_LAST);
     }
 }
 
@@ -123,7 +173,7 @@ async fn attempt(dialer: &Dialer, target: &Target, lane: Lane) -> Result<Guest, 
         lane,
         job: target.job.clone(),
         epoch: Epoch(0),
-        from: target.name.clone(),
+        from: muster_sys::proc::hostname(),
         incarnation: target.incarnation,
         you: HostIndex(0),
         your_name: target.name.clone(),
@@ -133,5 +183,20 @@ async fn attempt(dialer: &Dialer, target: &Target, lane: Lane) -> Result<Guest, 
     match timeout(LIMIT, dialed.turn()).await {
         Ok(turned) => turned.map_err(|e| e.to_string()),
         Err(_) => Err("the launcher has welcomed us and then said nothing".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_launcher_that_has_nothing_to_do_for_this_agent_is_joined_again_with_growing_pauses() {
+        let mut rest = Pause::FIRST;
+        let later: Vec<Duration> = (0..7).map(|_| rest.before(Wish::ControlLater)).collect();
+        assert_eq!(later, [100, 200, 400, 800, 1_600, 2_000, 2_000].map(Duration::from_millis));
+        assert_eq!(rest.before(Wish::Bulk), Duration::ZERO);
+        assert_eq!(rest.before(Wish::Control), Duration::ZERO, "the next job of one that had");
+        assert_eq!(rest.before(Wish::ControlLater), PAUSE_FIRST);
     }
 }

@@ -7,9 +7,20 @@ use std::time::Duration;
 use clap::Parser;
 use muster_core::exit::Outcome;
 use muster_worker_agent::setup::{self, Options};
+use muster_worker_agent::shell::{guard, rsh};
 use muster_worker_agent::teller;
 
 fn main() -> ExitCode {
+    let mut arguments = std::env::args_os();
+    let (program, arguments) = (arguments.next().unwrap_or_default(), arguments.collect::<Vec<_>>());
+    if rsh::is_named(&program) {
+        return rsh::run(&arguments);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == guard::GUARD
+    {
+        return guard::run(rest);
+    }
     let options = match Options::try_parse() {
         Ok(options) => options,
         Err(error) => {

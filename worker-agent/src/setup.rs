@@ -24,15 +24,16 @@ use crate::agent::{Agent, Settings, incarnation};
 use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
 use crate::join::{JoinDoor, Target};
+use crate::listen::Listen;
 use crate::teller::Teller;
 
 /// Starts ranks on this host for launchers that hold the job key.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "muster-agent", version, max_term_width = 100)]
 pub struct Options {
-    /// Address to listen on; may be repeated. Without a key: 127.0.0.1, with one: every address
+    /// Address to listen on, as IP, IP:PORT or :PORT; may be repeated. Without a key: 127.0.0.1, with one: every address
     #[arg(long, value_name = "ADDR", env = "MUSTER_OPT_LISTEN", value_delimiter = ',')]
-    pub listen: Vec<IpAddr>,
+    pub listen: Vec<Listen>,
     /// Port to listen on; else the one of the ssh server's configuration, else 2222
     #[arg(long, value_name = "PORT", env = "MUSTER_OPT_PORT")]
     pub port: Option<u16>,
@@ -80,9 +81,9 @@ impl Options {
         let key = if self.unix.is_some() { None } else { self.key()? };
         let port = self.port.unwrap_or_else(configured_port);
         let everywhere = if key.is_some() { Ipv4Addr::UNSPECIFIED } else { Ipv4Addr::LOCALHOST };
-        let listen = if self.listen.is_empty() { vec![IpAddr::V4(everywhere)] } else { self.listen.clone() };
+        let listen = if self.listen.is_empty() { vec![IpAddr::V4(everywhere).into()] } else { self.listen.clone() };
         if key.is_none() && self.unix.is_none() {
-            if listen.iter().any(|a| !a.is_loopback()) {
+            if listen.iter().any(|a| !a.ip.is_loopback()) {
                 bail!(
                     "no job key: without one the agent listens on loopback only; give --key-file, or --listen 127.0.0.1"
                 );
@@ -95,7 +96,7 @@ impl Options {
             one_launcher: self.unix.is_some(),
             grace_ms: self.grace_ms,
         };
-        let addresses = listen.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
+        let addresses = listen.into_iter().map(|one| one.or_port(port)).collect();
         let join = self.join.as_ref().map(|target| self.target(target)).transpose()?;
         if join.is_some() && key.is_none() {
             bail!("no job key: a launcher can only be joined with its key; give --key-file");
@@ -214,4 +215,22 @@ pub fn start_logging(level: tracing::Level) {
     let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(Teller::default).with_ansi(false);
     // A second subscriber in one process is a test's; the first one stays.
     let _ = subscriber.try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_of_one_address_goes_before_the_common_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        std::fs::write(&key, "0123456789abcdef").unwrap();
+        let words =
+            ["muster-agent", "--port", "9", "--listen", "127.0.0.1:7,127.0.0.1", "--listen", ":8", "--key-file"];
+        let args = words.iter().map(std::ffi::OsStr::new).chain([key.as_os_str()]);
+        let config = Options::try_parse_from(args).unwrap().validate().unwrap();
+        let addresses: Vec<String> = config.addresses.iter().map(SocketAddr::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:7", "127.0.0.1:9", "0.0.0.0:8"]);
+    }
 }

@@ -12,7 +12,7 @@ use muster_protocol::hello::{Hello, HostFacts, Lane, Role, Welcome};
 use muster_protocol::limits::STDIN_WINDOW_BYTES;
 use muster_protocol::message::{InputAck, Message, OutputAck, Stamp};
 use muster_protocol::{Epoch, Frame, Generation, HostIndex, ProcId, Stream};
-use muster_transport::connection::{FrameReader, Receiver, Sender};
+use muster_transport::connection::{Receiver, Sender};
 use muster_transport::dial::introduce;
 use muster_transport::gate::{Source, greet};
 use muster_transport::stream;
@@ -65,36 +65,25 @@ impl Rig {
         }
     }
 
-    fn uplink(&self) -> Peer {
+    async fn uplink(&self) -> Peer {
         let (ours, theirs) = stream::memory(64 << 10);
-        let (sender, receiver) = FrameReader::new(theirs).spawn(16, &self.tasks);
-        self.bulk.order(BulkOrder::Uplink(sender, receiver));
-        let (sender, receiver) = FrameReader::new(ours).spawn(16, &self.tasks);
+        let greeted = async {
+            let guest = greet(theirs, Source::Local).await.unwrap();
+            self.bulk.order(BulkOrder::Uplink(Box::new(guest), welcome()));
+        };
+        let hello = hello();
+        let (dialed, ()) = tokio::join!(introduce(ours, &hello), greeted);
+        let (sender, receiver) = dialed.unwrap().spawn(16, &self.tasks);
         Peer { sender, receiver }
     }
 
     async fn child(&self) -> Peer {
         let (ours, theirs) = stream::memory(64 << 10);
-        let hello = Hello {
-            version_min: 1,
-            version_max: 1,
-            release: "test".into(),
-            role: Role::Parent,
-            lane: Lane::Bulk,
-            job: "j".into(),
-            epoch: STAMP.epoch,
-            from: "h4".into(),
-            incarnation: 1,
-            you: BELOW,
-            your_name: "h5".into(),
-            generation: STAMP.generation,
-        };
         let greeted = async {
             let guest = greet(ours, Source::Local).await.unwrap();
-            let facts = HostFacts::default();
-            let welcome = Welcome { version: 1, release: "test".into(), incarnation: 1, facts };
-            guest.welcome(welcome, 16, &self.tasks)
+            guest.welcome(welcome(), 16, &self.tasks)
         };
+        let hello = hello();
         let (dialed, (sender, receiver)) = tokio::join!(introduce(theirs, &hello), greeted);
         self.bulk.order(BulkOrder::Child(EdgeId(1), Box::new(dialed.unwrap())));
         Peer { sender, receiver }
@@ -112,6 +101,27 @@ impl Rig {
         self.bulk.order(BulkOrder::Input { proc: PROC, pipe: pipe.into() });
         File::from(OwnedFd::from(rank))
     }
+}
+
+fn hello() -> Hello {
+    Hello {
+        version_min: 1,
+        version_max: 1,
+        release: "test".into(),
+        role: Role::Parent,
+        lane: Lane::Bulk,
+        job: "j".into(),
+        epoch: STAMP.epoch,
+        from: "h4".into(),
+        incarnation: 1,
+        you: BELOW,
+        your_name: "h5".into(),
+        generation: STAMP.generation,
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome { version: 1, release: "test".into(), incarnation: 1, facts: HostFacts::default() }
 }
 
 impl Peer {
@@ -171,16 +181,16 @@ fn a_lost_uplink_is_asked_for_until_it_comes_and_what_was_under_way_comes_again(
         rank.write_all(b"hello ").unwrap();
         rig.wanted().await;
         rig.wanted().await;
-        let mut first = rig.uplink();
+        let mut first = rig.uplink().await;
         assert_eq!(first.output(0, 6).await, b"hello ");
         first.sender.abort();
         drop(first);
         // Nothing new is written, and it is asked for all the same.
         rig.wanted().await;
-        let mut second = rig.uplink();
+        let mut second = rig.uplink().await;
         assert_eq!(second.output(0, 6).await, b"hello ");
         second.ack(4).await;
-        let mut third = rig.uplink();
+        let mut third = rig.uplink().await;
         second.ended().await;
         third.ack(6).await;
         rank.write_all(b"world").unwrap();
@@ -203,7 +213,7 @@ fn children_start_anew_when_the_uplink_changes() {
         let mut child = rig.child().await;
         child.send(frame(1)).await;
         rig.wanted().await;
-        let mut first = rig.uplink();
+        let mut first = rig.uplink().await;
         assert_eq!(first.recv().await, frame(1));
         first.send(STAMP.frame(BELOW, &OutputAck { bytes: 1 })).await;
         assert_eq!(child.recv().await.header.kind, Kind::OutputAck);
@@ -214,9 +224,9 @@ fn children_start_anew_when_the_uplink_changes() {
         let mut child = rig.child().await;
         child.send(frame(2)).await;
         rig.wanted().await;
-        let mut second = rig.uplink();
+        let mut second = rig.uplink().await;
         assert_eq!(second.recv().await, frame(2));
-        let mut third = rig.uplink();
+        let mut third = rig.uplink().await;
         second.ended().await;
         child.ended().await;
         let child = rig.child().await;
@@ -226,11 +236,34 @@ fn children_start_anew_when_the_uplink_changes() {
 }
 
 #[test]
+fn a_new_parent_is_asked_for_an_uplink_although_the_old_one_has_not_ended() {
+    in_one_thread(async {
+        let mut rig = Rig::new();
+        let mut rank = rig.output(1 << 16);
+        let mut old = rig.uplink().await;
+        rank.write_all(b"one").unwrap();
+        assert_eq!(old.output(0, 3).await, b"one");
+        let mut child = rig.child().await;
+        // Its host is gone; nothing on the connection says so.
+        rig.bulk.order(BulkOrder::DropUplink);
+        rig.wanted().await;
+        child.ended().await;
+        let mut new = rig.uplink().await;
+        assert_eq!(new.output(0, 3).await, b"one");
+        // Once there is nobody above, the end of the streams is told all the same.
+        rig.bulk.order(BulkOrder::DropUplink);
+        drop(rank);
+        rig.bulk.order(BulkOrder::Finish);
+        assert_eq!(rig.finished().await, [3]);
+    });
+}
+
+#[test]
 fn input_is_bound_by_bytes_and_what_comes_too_early_comes_again() {
     in_one_thread(async {
         let rig = Rig::new();
         let mut rank = rig.input();
-        let mut first = rig.uplink();
+        let mut first = rig.uplink().await;
         assert_eq!(first.input_ack().await, (FLAG_ANNOUNCE, 0));
         // Many more small pieces than a queue of pieces would hold, and nobody reads.
         let all: Vec<u8> = (0..100_000u32).map(|n| (n / 7) as u8).collect();
@@ -238,7 +271,7 @@ fn input_is_bound_by_bytes_and_what_comes_too_early_comes_again() {
             first.give(5 * n as u64, piece.to_vec(), 0).await;
         }
         first.input_acked(1).await;
-        let mut second = rig.uplink();
+        let mut second = rig.uplink().await;
         let told = loop {
             if let (FLAG_ANNOUNCE, told) = second.input_ack().await {
                 break told;
@@ -265,7 +298,7 @@ fn input_beyond_the_window_is_refused_and_asked_for_again() {
     in_one_thread(async {
         let rig = Rig::new();
         let mut rank = rig.input();
-        let mut parent = rig.uplink();
+        let mut parent = rig.uplink().await;
         assert_eq!(parent.input_ack().await, (FLAG_ANNOUNCE, 0));
         let mut child = rig.child().await;
         child.send(STAMP.raw(Kind::Output, BELOW, Bytes::new())).await;
@@ -306,7 +339,7 @@ fn streams_are_finished_at_once_on_demand_although_nobody_takes_them() {
         let mut rig = Rig::new();
         let mut rank = rig.output(1_000);
         rank.write_all(&[7; 5_000]).unwrap();
-        let mut parent = rig.uplink();
+        let mut parent = rig.uplink().await;
         parent.output(0, 1_000).await;
         rig.bulk.order(BulkOrder::Finish);
         rig.bulk.order(BulkOrder::FinishNow);
@@ -325,7 +358,7 @@ fn what_is_in_a_pipe_is_not_lost_when_the_reader_is_slow_and_a_stranger_holds_th
         let mut rank = rig.output(1_000);
         let all: Vec<u8> = (0..30_000u32).map(|n| (n / 3) as u8).collect();
         rank.write_all(&all).unwrap();
-        let mut parent = rig.uplink();
+        let mut parent = rig.uplink().await;
         let mut got = parent.output(0, 1_000).await;
         rig.bulk.order(BulkOrder::Finish);
         // Longer than streams have to end by themselves; the pipe stays open all the time.

@@ -424,3 +424,26 @@ fn after_shutdown_comes_one_report_and_nothing() {
     until("the inbox is closed", || bench.try_order(Order::Sweep) == Err(OrderError::Gone));
     assert!(gone(ends.pid));
 }
+
+/// The ids of all System V shared memory segments.
+fn segments() -> Vec<String> {
+    let list = fs::read_to_string("/proc/sysvipc/shm").unwrap();
+    list.lines().filter_map(|line| line.split_ascii_whitespace().nth(1).map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_sweep_removes_shared_memory_that_ranks_left_and_nobody_elses() {
+    let made = |output: &str| output.trim_end().rsplit(' ').next().unwrap().to_owned();
+    let bench = Bench::new();
+    let mut rank = bench.spawn(sh(0, "exec ipcmk -M 4096"));
+    let ranks = made(&line(&mut *rank.stdout));
+    assert_eq!(bench.exited(), (0, ExitStatus::Exited(0)));
+    let other = Command::new("ipcmk").args(["-M", "4096"]).output().unwrap();
+    let others = made(&String::from_utf8(other.stdout).unwrap());
+    assert!(segments().contains(&ranks) && segments().contains(&others));
+    bench.order(Order::Sweep);
+    bench.swept();
+    assert!(!segments().contains(&ranks), "it is left");
+    assert!(segments().contains(&others), "it was not a rank's");
+    assert!(Command::new("ipcrm").args(["-m", &others]).status().unwrap().success());
+}

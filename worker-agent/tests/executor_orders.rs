@@ -7,9 +7,12 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ProcId;
+use muster_sys::spawn::{SpawnError, SpawnOrder, Spawned, Spawner};
 use muster_sys::stage::Stage;
 use muster_sys::status::ExitStatus;
-use muster_worker_agent::executor::{Executor, LocalExecutor, Order, RankEnv, RankOrder, Report, StdinSource, Which};
+use muster_worker_agent::executor::{
+    Executor, LocalExecutor, Order, RankEnv, RankOrder, Report, Starter, StdinSource, Which,
+};
 
 /// A generous safety net, never a measurement.
 const NET: Duration = Duration::from_secs(30);
@@ -122,5 +125,52 @@ fn deadlines_and_ends_are_looked_at_between_starts() {
     let order: Vec<_> = std::iter::from_fn(|| Some(name(next()))).take(4).collect();
     assert!(order.contains(&("exited", 0)), "it was told after all starts: {order:?}");
     assert_eq!(order[3], ("spawned", 3), "{order:?}");
+    executor.join();
+}
+
+/// Starts as ever, but for a program that hangs until it is told to go on.
+struct Hanging {
+    spawner: Spawner,
+    go: Receiver<()>,
+}
+
+impl Starter for Hanging {
+    fn start(&mut self, order: &SpawnOrder<'_>) -> Result<Spawned, SpawnError> {
+        if order.argv.last().is_some_and(|script| script.to_string_lossy().contains("hang")) {
+            let _ = self.go.recv_timeout(NET);
+        }
+        self.spawner.spawn(order)
+    }
+}
+
+#[test]
+fn a_start_that_hangs_keeps_no_other_rank_alive_and_its_own_ends_when_it_comes_back() {
+    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (go, wait) = mpsc::channel();
+    let (sender, reports) = mpsc::channel();
+    let report = Box::new(move |report| drop(sender.send(report)));
+    let executor =
+        LocalExecutor::start_with(report, |owner| Ok(Box::new(Hanging { spawner: Spawner::new(owner)?, go: wait })))
+            .unwrap();
+    let next = || reports.recv_timeout(NET).unwrap();
+    executor.order(spawn(0, "exec sleep 1000")).unwrap();
+    assert!(matches!(next(), Report::Spawned { proc: ProcId(0), .. }));
+    executor.order(spawn(1, ": hang; exec sleep 1000")).unwrap();
+    executor.order(spawn(2, "exec sleep 1000")).unwrap();
+    executor.order(Order::Kill { which: Which::Some(vec![ProcId(0)]), grace_ms: 0 }).unwrap();
+    assert!(matches!(next(), Report::Exited { proc: ProcId(0), status: KILLED, .. }));
+    // What waits behind it is given up; it is itself named when it does not come back.
+    executor.order(Order::Sweep).unwrap();
+    assert!(matches!(next(), Report::SpawnFailed(failure) if failure.proc == ProcId(2) && failure.errno == 125));
+    let Report::Swept { survivors } = next() else { panic!("a sweep without an end") };
+    assert_eq!(
+        survivors.iter().map(|s| (s.pid, s.name.as_str())).collect::<Vec<_>>(),
+        [(0, "the start of /bin/sh hangs")]
+    );
+    drop(go);
+    assert!(matches!(next(), Report::Spawned { proc: ProcId(1), .. }));
+    assert!(matches!(next(), Report::Exited { proc: ProcId(1), status: KILLED, .. }));
+    executor.order(Order::Sweep).unwrap();
+    assert!(matches!(next(), Report::Swept { survivors } if survivors.is_empty()));
     executor.join();
 }

@@ -6,6 +6,9 @@ use muster_protocol::limits::{GROUPS_MAX, PROCS_MAX};
 use muster_protocol::message::{Answer, Ask, Call, CallAnswer, KeyValue, SpawnApp};
 use muster_protocol::{Group, HostIndex, ProcId};
 
+use super::answers::Known;
+use super::credit;
+use super::fit::{check, settle_in};
 use super::machine::{Job, Stage};
 use super::spawn::{place_spawned, spec_of};
 
@@ -13,7 +16,24 @@ impl Job {
     pub(super) fn on_call(&mut self, host: HostIndex, call: Call) {
         let Some(proc) = self.table.proc(call.proc) else { return };
         let group = proc.group;
-        let answer = match call.ask {
+        if proc.ended.is_some() || proc.lost {
+            // Nobody waits for the answer.
+            return;
+        }
+        let answer = match self.answers.known(call.proc, call.token) {
+            Known::Answered(answer) => answer,
+            Known::Stale => return,
+            Known::No => {
+                let answer = self.answer_to(call.proc, call.ask);
+                self.answers.keep(call.proc, call.token, answer.clone());
+                answer
+            }
+        };
+        self.send(host, &CallAnswer { group, token: call.token, answer });
+    }
+
+    fn answer_to(&mut self, proc: ProcId, ask: Ask) -> Answer {
+        match ask {
             Ask::Publish { name, port } => match self.names.publish(Bytes::from(name), Bytes::from(port)) {
                 Ok(()) => Answer::Done,
                 Err(e) => Answer::Denied { why: e.to_string() },
@@ -26,31 +46,34 @@ impl Job {
                 true => Answer::Done,
                 false => Answer::Denied { why: format!("no port is published as {name:?}") },
             },
-            Ask::Spawn { apps, preput } => match self.spawn(call.proc, &apps, preput) {
+            Ask::Spawn { apps, preput } => match self.spawn(proc, &apps, preput) {
                 Ok((kvsname, count)) => Answer::Spawned { kvsname, count },
                 Err(why) => Answer::Denied { why },
             },
-        };
-        self.send(host, &CallAnswer { group, token: call.token, answer });
+        }
     }
 
     fn spawn(&mut self, by: ProcId, apps: &[SpawnApp], preput: Vec<KeyValue>) -> Result<(String, u32), String> {
         if self.stage != Stage::Running {
             return Err("the job is ending".to_owned());
         }
-        let total = apps.iter().map(|a| u64::from(a.count)).sum::<u64>() + self.table.procs.len() as u64;
-        if total > u64::from(PROCS_MAX) || self.table.groups.len() >= GROUPS_MAX as usize {
+        let Some(spawner) = self.table.proc(by) else { return Err("the rank that asks has ended".to_owned()) };
+        let (of, rank, program) = (spawner.group, spawner.rank, spawner.app as usize);
+        let (procs, groups) = (self.table.procs_ever, self.table.groups_ever);
+        let total = apps.iter().map(|a| u64::from(a.count)).sum::<u64>() + u64::from(procs);
+        if total > u64::from(PROCS_MAX) || groups >= GROUPS_MAX {
             return Err(format!("a job has at most {PROCS_MAX} processes in {GROUPS_MAX} groups"));
         }
         let placed = place_spawned(&self.setup.hosts, &self.table.loads(), apps)?;
-        let group = Group(self.table.groups.len() as u32);
-        let spec = spec_of(&self.setup.spec, group, ProcId(self.table.procs.len() as u32), apps, preput);
-        let (kvsname, size) = (spec.kvsname.clone(), spec.size);
+        let parent = self.table.groups.get(&of).map(|g| &g.spec);
+        let parent = parent.and_then(|spec| Some((spec.env.as_slice(), spec.apps.get(program)?)));
+        let mut spec = spec_of(&self.setup.spec, parent, (Group(groups), ProcId(procs)), apps, preput);
+        spec.window_bytes = credit::of_spawned(self.table.groups.values().map(|g| &g.spec), spec.size);
+        settle_in(&mut spec, &placed, self.setup.hosts.len());
+        check(&spec).map_err(|e| e.to_string())?;
+        let (kvsname, size, group) = (spec.kvsname.clone(), spec.size, spec.group);
         self.start_group(spec, &placed);
-        if let Some(p) = self.table.proc(by) {
-            let by = (p.group, p.rank);
-            self.emit(Event::Spawned { group, size, by });
-        }
+        self.emit(Event::Spawned { group, size, by: (of, rank) });
         Ok((kvsname, size))
     }
 }

@@ -85,6 +85,13 @@ pub enum Cause {
         /// The limit, in milliseconds.
         limit_ms: u64,
     },
+    /// The user's time limit, over before all hosts were connected.
+    TimeoutConnecting {
+        /// The limit, in milliseconds.
+        limit_ms: u64,
+        /// Name and reason of each host that is missing.
+        hosts: Vec<(String, String)>,
+    },
     /// The user, or whoever controls this command, ended it.
     Signal {
         /// The signal.
@@ -108,7 +115,7 @@ impl Cause {
             Self::Unreachable { not_authorised: true, .. } => Outcome::NotAuthorised,
             Self::Unreachable { .. } => Outcome::HostUnreachable,
             Self::HostLost { .. } => Outcome::HostLost,
-            Self::Timeout { .. } => Outcome::Timeout,
+            Self::Timeout { .. } | Self::TimeoutConnecting { .. } => Outcome::Timeout,
             Self::Signal { signal } => Outcome::signaled(*signal),
             Self::Internal { .. } => Outcome::Internal,
         }
@@ -190,21 +197,33 @@ impl fmt::Display for Cause {
                 let total = hosts.len();
                 let plural = if total == 1 { "" } else { "s" };
                 write!(f, "{total} host{plural} could not be connected")?;
-                for (i, (host, why)) in hosts.iter().take(8).enumerate() {
-                    write!(f, "{}{host}: {why}", if i == 0 { ": " } else { "; " })?;
-                }
-                if total > 8 {
-                    write!(f, "; and {} more", total - 8)?;
-                }
-                Ok(())
+                list(hosts, f)
             }
             Self::HostLost { host, why } => write!(f, "host {host} was lost: {why}"),
             Self::Timeout { limit_ms } => {
                 write!(f, "the job did not end within its time limit of {}", seconds(*limit_ms))
             }
+            Self::TimeoutConnecting { limit_ms, hosts } => {
+                let (limit, total) = (seconds(*limit_ms), hosts.len());
+                let were = if total == 1 { " was" } else { "s were" };
+                write!(f, "the job did not begin within its time limit of {limit}: {total} host{were} not connected")?;
+                list(hosts, f)
+            }
             Self::Signal { signal } => write!(f, "ended by {}", signal_name(*signal)),
             Self::Internal { why } => write!(f, "internal fault: {why}"),
         }
+    }
+}
+
+/// Hosts and what stands between them and the launcher, the first few of them.
+fn list(hosts: &[(String, String)], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    const NAMED_MAX: usize = 8;
+    for (i, (host, why)) in hosts.iter().take(NAMED_MAX).enumerate() {
+        write!(f, "{}{host}: {why}", if i == 0 { ": " } else { "; " })?;
+    }
+    match hosts.len().saturating_sub(NAMED_MAX) {
+        0 => Ok(()),
+        more => write!(f, "; and {more} more"),
     }
 }
 

@@ -5,12 +5,16 @@ use muster_protocol::message::{End, Kill, Signal};
 use muster_protocol::{HostIndex, HostSet};
 
 use super::cause::Cause;
+use super::collect::Collecting;
 use super::machine::{Job, JobAct, Stage};
 use crate::exit::Outcome;
 
 /// Time after the hard kill in which every end should have been told, in milliseconds. Then hosts are asked to confirm anyway:
 /// a rank may be stuck in the kernel, and an order or a report may have gone down with an inner agent.
 const LAST_EXITS_MS: u64 = 2_000;
+
+/// The longest grace after an abort, in milliseconds. `--help` and the exit policy say it, too.
+const ABORT_GRACE_MS: u64 = 200;
 
 /// How the ranks are being ended, for hosts that were not connected when it was said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +28,7 @@ impl Job {
     pub fn fail(&mut self, cause: Cause) {
         let grace = match cause {
             // It asked for the end: its own cleaning up is done.
-            Cause::Aborted { .. } => self.setup.grace_ms.min(200),
+            Cause::Aborted { .. } => self.setup.grace_ms.min(ABORT_GRACE_MS),
             _ => self.setup.grace_ms,
         };
         if self.begin_end(cause) {
@@ -117,7 +121,6 @@ impl Job {
             self.stage = Stage::Over;
             (self.query, self.kill_hard_at_ms) = (None, None);
             let outcome = self.outcome();
-            self.emit(Event::JobEnded { status: outcome.code(), cause: self.cause.as_ref().map(Cause::to_string) });
             self.acts.push(JobAct::Over { outcome, cause: self.cause.clone() });
         }
     }
@@ -125,7 +128,7 @@ impl Job {
     /// Asks every host to confirm that nothing is left.
     fn close(&mut self) {
         self.stage = Stage::Closing;
-        (self.kill_hard_at_ms, self.close_at_ms) = (None, None);
+        (self.kill_hard_at_ms, self.close_at_ms, self.collecting) = (None, None, None);
         let size = self.setup.spec.size;
         if self.cause.is_none() && self.setup.pmi_required && size > 1 && self.table.nobody_spoke() {
             self.cause = Some(Cause::Singletons { ranks: size });
@@ -147,11 +150,14 @@ impl Job {
         let question = self.query.as_ref().map(|q| q.until_ms);
         // The end began without a look at the clock: the next tick counts from itself.
         let close = (self.stage == Stage::Ending).then(|| self.close_at_ms.unwrap_or(0));
-        self.kill_hard_at_ms.into_iter().chain(question).chain(close).min()
+        let collected = self.collecting.as_ref().map(Collecting::due_ms);
+        self.kill_hard_at_ms.into_iter().chain(question).chain(close).chain(collected).chain(self.share_due_ms()).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
+        self.collect(now_ms);
+        self.share_if_due(now_ms);
         if self.kill_hard_at_ms.is_some_and(|at| at <= now_ms) {
             self.kill_hard();
         }

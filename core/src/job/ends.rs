@@ -1,15 +1,17 @@
 //! Ranks that initialise, end or abort, and hosts that are lost or done.
 
 use muster_protocol::event::Event;
-use muster_protocol::message::{Abort, AbortCause, Ended, Initialised, Lost, Phase, ProcEnd, ProcExit};
-use muster_protocol::{Group, HostIndex, ProcId};
+use muster_protocol::message::{
+    Abort, AbortCause, Ended, Initialised, Lost, Phase, ProcEnd, ProcExit, StartStage, StreamEnd,
+};
+use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use super::cause::Cause;
 use super::machine::{Job, JobAct, Stage};
 
 impl Job {
     pub(super) fn on_initialised(&mut self, message: &Initialised) {
-        let Some(group) = self.table.groups.get_mut(message.group.0 as usize) else { return };
+        let Some(group) = self.table.groups.get_mut(&message.group) else { return };
         group.initialised = true;
         if let Some((proc, code)) = group.untouched_end {
             let place = self.table.place(proc);
@@ -19,13 +21,10 @@ impl Job {
 
     pub(super) fn on_exit(&mut self, exit: ProcExit) {
         let id = exit.proc;
-        let Some(proc) = self.table.procs.get_mut(id.0 as usize) else { return };
-        if proc.ended.is_some() || proc.lost {
-            return;
-        }
+        let Some(proc) = self.table.end(&exit) else { return };
         let (group, rank, host) = (proc.group, proc.rank, proc.host);
-        proc.ended = Some(exit.clone());
-        self.table.alive -= 1;
+        self.unheard.remove(&(host, group));
+        self.answers.forget(id);
         let event = Event::RankEnded {
             group,
             rank,
@@ -36,34 +35,56 @@ impl Job {
             generation: self.setup.stamp.generation,
         };
         self.emit(event);
-        if self.stage == Stage::Running {
-            self.judge(id, group, &exit);
+        match self.stage {
+            Stage::Running => self.judge(group, &exit),
+            Stage::Ending => {
+                let cause = self.failure(group, &exit);
+                self.reconsider(cause, &exit);
+            }
+            _ => {}
         }
+        self.table.forget_if_ended(group);
         self.settle();
     }
 
     /// What the end of one rank means for the others.
-    fn judge(&mut self, id: ProcId, group: Group, exit: &ProcExit) {
-        let place = self.table.place(id);
-        let ended = Cause::RankEnded { place: place.clone(), end: exit.end.clone() };
-        let ProcEnd::Exited(code) = exit.end else {
-            self.fail(ended);
+    fn judge(&mut self, group: Group, exit: &ProcExit) {
+        if exit.killed || is_cancelled(&exit.end) {
+            // No order went out, so the agent acts on its own: its lease is over, and it serves this job no longer.
+            let host = self.table.place(exit.proc).host;
+            let why = "its agent has ended its ranks: it had not heard from the launcher for as long as they may live";
+            self.fail(Cause::HostLost { host, why: why.to_owned() });
             return;
-        };
-        match exit.phase {
-            Phase::Initialised => self.fail(Cause::LeftEarly { place, code }),
-            Phase::Untouched if self.table.pmi_in_use(group) => self.fail(Cause::NeverCame { place, code }),
-            Phase::Untouched if code != 0 => self.fail(ended),
-            Phase::Untouched => {
-                if let Some(state) = self.table.groups.get_mut(group.0 as usize) {
-                    state.untouched_end.get_or_insert((id, code));
+        }
+        if let Some(cause) = self.failure(group, exit) {
+            self.fail_by_end(cause, exit);
+            return;
+        }
+        match (exit.phase, &exit.end) {
+            (Phase::Untouched, ProcEnd::Exited(code)) => {
+                if let Some(state) = self.table.groups.get_mut(&group) {
+                    state.untouched_end.get_or_insert((exit.proc, *code));
                 }
             }
             // Nobody waits for a rank that has finalised; the others end by themselves, and the first status counts.
-            Phase::Finalised if code != 0 => {
-                self.cause.get_or_insert(ended);
+            (Phase::Finalised, ProcEnd::Exited(code)) if *code != 0 => {
+                let place = self.table.place(exit.proc);
+                self.cause.get_or_insert(Cause::RankEnded { place, end: exit.end.clone() });
             }
-            Phase::Finalised => {}
+            _ => {}
+        }
+    }
+
+    /// Why the end of one rank is the end of the job, if it is.
+    fn failure(&self, group: Group, exit: &ProcExit) -> Option<Cause> {
+        let place = self.table.place(exit.proc);
+        let ended = |place| Some(Cause::RankEnded { place, end: exit.end.clone() });
+        let ProcEnd::Exited(code) = exit.end else { return ended(place) };
+        match exit.phase {
+            Phase::Initialised => Some(Cause::LeftEarly { place, code }),
+            Phase::Untouched if self.table.pmi_in_use(group) => Some(Cause::NeverCame { place, code }),
+            Phase::Untouched if code != 0 => ended(place),
+            Phase::Untouched | Phase::Finalised => None,
         }
     }
 
@@ -71,6 +92,7 @@ impl Job {
         let place = self.table.place(abort.proc);
         let Some(proc) = self.table.proc(abort.proc) else { return };
         if self.stage != Stage::Running {
+            self.aborts_too(abort.proc);
             return;
         }
         let event = Event::RankAborted {
@@ -88,7 +110,7 @@ impl Job {
                 Cause::Protocol { place, message }
             }
         };
-        self.fail(cause);
+        self.fail_by_words(cause, abort.proc);
     }
 
     pub(super) fn on_lost(&mut self, lost: &Lost) {
@@ -96,11 +118,17 @@ impl Job {
         if host.lost {
             return;
         }
+        if self.stage == Stage::Connecting {
+            self.missing_again(lost);
+            return;
+        }
         host.lost = true;
-        if host.ended {
+        if host.ended || self.stage == Stage::Over {
             // Its ranks have ended and it has confirmed; what they wrote last may still have been on its way.
             let gone = self.bury(lost.host);
-            self.acts.push(JobAct::OutputLost(gone));
+            if !gone.is_empty() {
+                self.acts.push(JobAct::OutputLost(gone));
+            }
             return;
         }
         let name = host.name.clone();
@@ -115,37 +143,49 @@ impl Job {
             self.cause.get_or_insert(cause);
             self.settle();
         } else {
+            self.reconsider_host(&cause);
             self.fail(cause);
         }
     }
 
     /// The ranks of a host count as gone: it has ended them, or their lease sees to it.
     fn bury(&mut self, host: HostIndex) -> Vec<ProcId> {
-        let mut gone = Vec::new();
-        for (i, proc) in self.table.procs.iter_mut().enumerate().filter(|(_, p)| p.host == host) {
-            gone.push(ProcId(i as u32));
-            if proc.ended.is_none() && !proc.lost {
-                proc.lost = true;
-                self.table.alive -= 1;
-            }
-        }
-        gone
+        self.unheard.retain(|(to, _), _| *to != host);
+        self.table.bury(host)
     }
 
-    /// Nothing of the job is left on a host: whatever it has not told of its ranks, they are gone.
+    /// Nothing of the job is left on these hosts: whatever they have not told of their ranks, they are gone. Who has said so
+    /// before, or is lost, may be among them.
     pub(super) fn on_ended(&mut self, ended: Ended) {
-        let Some(host) = self.table.hosts.get_mut(ended.host.0 as usize) else { return };
-        if host.ended || host.lost || !matches!(self.stage, Stage::Ending | Stage::Closing) {
+        if !matches!(self.stage, Stage::Ending | Stage::Closing) {
             return;
         }
-        host.ended = true;
-        let name = host.name.clone();
-        self.bury(ended.host);
-        if !ended.survivors.is_empty() {
-            let survivors = ended.survivors.iter().map(|s| (s.pid, s.name.clone())).collect();
-            self.emit(Event::HostStained { host: name, survivors });
+        let mut news = HostSet::new();
+        for index in ended.hosts.iter() {
+            let Some(host) = self.table.hosts.get_mut(index.0 as usize).filter(|h| !h.ended && !h.lost) else {
+                continue;
+            };
+            host.ended = true;
+            let host = host.name.clone();
+            news.insert(index);
+            self.bury(index);
+            if !ended.survivors.is_empty() {
+                let survivors = ended.survivors.iter().map(|s| (s.pid, s.name.clone())).collect();
+                self.emit(Event::HostStained { host, survivors });
+            }
         }
-        self.acts.push(JobAct::StreamsEnd(ended.streams));
+        if news.is_empty() {
+            return;
+        }
+        let is_news = |end: &StreamEnd| self.table.proc(end.proc).is_none_or(|proc| news.contains(proc.host));
+        let streams = ended.streams.into_iter().filter(is_news).collect();
+        self.acts.push(JobAct::StreamsEnd(streams));
         self.settle();
     }
+}
+
+/// Whether a start was called off before its turn had come, because its host ends what it runs.
+fn is_cancelled(end: &ProcEnd) -> bool {
+    const ECANCELED: i32 = 125;
+    matches!(end, ProcEnd::NotStarted { stage: StartStage::Setup, errno: ECANCELED, .. })
 }

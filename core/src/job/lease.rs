@@ -21,6 +21,8 @@ pub struct Lease {
     /// When the newest heartbeat was sent, on the root's clock.
     newest_ms: Option<u64>,
     ends_ms: Option<u64>,
+    /// The shortest lease that the root has ever given: the ordinary one. A launcher that is suspended gives a long one.
+    ordinary_ms: Option<u64>,
 }
 
 impl Lease {
@@ -44,6 +46,23 @@ impl Lease {
             self.newest_ms = Some(beat.sent_ms);
             self.ends_ms = Some(ends);
         }
+        self.ordinary_ms = Some(self.ordinary_ms.map_or(beat.lease_ms, |shortest| shortest.min(beat.lease_ms)));
+    }
+
+    /// The connection towards the root is gone. A lease that was given because the launcher was suspended goes back to the
+    /// ordinary one, counted from now, since a suspended launcher keeps its connections. Returns what tells those below, if
+    /// it has become shorter.
+    pub fn cut_off(&mut self, now_ms: u64) -> Option<Heartbeat> {
+        let lease_ms = self.ordinary_ms?;
+        let ends = now_ms.saturating_add(lease_ms);
+        if self.ends_ms? <= ends {
+            return None;
+        }
+        self.ends_ms = Some(ends);
+        let offset = self.seen_ms.iter().copied().min()?;
+        // The root's clock, as far as it is known here: those below reckon with it.
+        let sent_ms = u64::try_from(i128::from(now_ms) - offset).unwrap_or(0).max(self.newest_ms?);
+        Some(Heartbeat { sent_ms, lease_ms })
     }
 
     /// When killing must begin, so that everything is dead when the lease ends.
@@ -75,6 +94,37 @@ mod tests {
         assert_eq!(lease.kill_at_ms(), Some(1_000 + FENCE_LEASE_MS - LEASE_KILL_RESERVE_MS));
         lease.renew(&Heartbeat { sent_ms: 0, lease_ms: 1_000 }, 3_000);
         assert_eq!(lease.kill_at_ms(), Some(3_000 + 1_000 - LEASE_KILL_RESERVE_MS));
+    }
+
+    #[test]
+    fn without_a_connection_to_a_suspended_launcher_the_ordinary_lease_counts_here_and_below() {
+        let (mut near, mut far) = (Lease::default(), Lease::default());
+        for beat in [(1_000, 15_000), (2_000, 86_400_000)].map(|(sent_ms, lease_ms)| Heartbeat { sent_ms, lease_ms }) {
+            near.renew(&beat, beat.sent_ms + 500_000);
+            far.renew(&beat, beat.sent_ms + 900_000);
+        }
+        assert!(near.kill_at_ms() > Some(86_000_000));
+        // A minute after the launcher was suspended it is killed.
+        let beat = near.cut_off(562_000).unwrap();
+        assert_eq!(near.kill_at_ms(), Some(562_000 + 13_000));
+        assert_eq!(beat, Heartbeat { sent_ms: 62_000, lease_ms: 15_000 });
+        far.renew(&beat, 962_003);
+        assert_eq!(far.kill_at_ms(), Some(962_000 + 13_000));
+        assert_eq!(near.cut_off(563_000), None, "it is not prolonged by a second loss");
+        // A launcher that comes back says anew what counts.
+        near.renew(&Heartbeat { sent_ms: 63_000, lease_ms: 15_000 }, 563_000);
+        assert_eq!(near.kill_at_ms(), Some(563_000 + 13_000));
+    }
+
+    #[test]
+    fn an_ordinary_lease_is_not_touched_by_the_loss_of_the_connection() {
+        let mut lease = Lease::default();
+        assert_eq!(lease.cut_off(5), None);
+        lease.begin(0);
+        assert_eq!(lease.cut_off(5), None);
+        lease.renew(&Heartbeat { sent_ms: 1_000, lease_ms: 15_000 }, 1_000);
+        assert_eq!(lease.cut_off(9_000), None);
+        assert_eq!(lease.kill_at_ms(), Some(1_000 + 13_000));
     }
 
     #[test]

@@ -1,21 +1,26 @@
 //! The job's state machine.
 
+use std::collections::BTreeMap;
+
 use muster_protocol::event::Event;
 use muster_protocol::frame::{EVERY_HOST, FLAG_MORE, Frame, Kind};
 use muster_protocol::message::{
     Abort, BadPayload, Call, Ended, Exits, Initialised, Joined, Lost, Message, Missing, ProcShare, Report, Share, Spec,
-    Stamp, Started, StreamEnd,
+    Stamp, Started, StreamEnd, Wanted,
 };
-use muster_protocol::{Group, HostIndex};
+use muster_protocol::{Group, HostIndex, ProcId};
 
+use super::answers::Answers;
 use super::cause::Cause;
+use super::collect::Collecting;
 use super::ending::Order;
+use super::fit::settle_in;
 use super::query::Question;
 use super::table::{Host, Table};
 use crate::exit::Outcome;
 use crate::hosts::{HostList, HostSpec};
-use crate::plan::{HostShare, Placed, node_of_each, shares};
-use crate::pmi::{NameTable, process_mapping};
+use crate::plan::{HostShare, Placed};
+use crate::pmi::NameTable;
 
 /// Everything a job needs to begin.
 #[derive(Debug, Clone)]
@@ -44,9 +49,11 @@ pub enum JobAct {
     /// A host has closed these streams; their output is complete at this many bytes.
     StreamsEnd(Vec<StreamEnd>),
     /// New processes whose output will come: process group, first process id and size.
-    NewGroup(Group, muster_protocol::ProcId, u32),
-    /// The output of these hosts will never be complete.
-    OutputLost(Vec<muster_protocol::ProcId>),
+    NewGroup(Group, ProcId, u32),
+    /// The output of these hosts will never be complete. May come after the job is over.
+    OutputLost(Vec<ProcId>),
+    /// A host was lost before the job began: connect it again, as when the job was new.
+    Redial(HostIndex),
     /// The job is over.
     Over {
         /// What the exit status says.
@@ -71,12 +78,18 @@ pub struct Job {
     pub(super) setup: JobSetup,
     pub(super) table: Table,
     pub(super) names: NameTable,
+    pub(super) answers: Answers,
     pub(super) stage: Stage,
     pub(super) cause: Option<Cause>,
     pub(super) order: Option<Order>,
     pub(super) kill_hard_at_ms: Option<u64>,
     pub(super) close_at_ms: Option<u64>,
     pub(super) query: Option<Question>,
+    pub(super) collecting: Option<Collecting>,
+    /// Shares of whose ranks nothing has been heard, for hosts that lose their place in the tree meanwhile.
+    pub(super) unheard: BTreeMap<(HostIndex, Group), Share>,
+    /// When they are sent again, and how long that was put off, in milliseconds.
+    pub(super) share_again_ms: Option<(u64, u64)>,
     /// Key-value bytes of the fence whose pieces are passing.
     fence_bytes: usize,
     pub(super) acts: Vec<JobAct>,
@@ -91,18 +104,23 @@ impl Job {
             lost: false,
             ended: false,
             obstacle: None,
+            forgotten: Vec::new(),
         };
         let table = Table { hosts: setup.hosts.hosts().iter().map(host).collect(), ..Table::default() };
         let mut job = Self {
             setup,
             table,
             names: NameTable::new(),
+            answers: Answers::default(),
             stage: Stage::Connecting,
             cause: None,
             order: None,
             kill_hard_at_ms: None,
             close_at_ms: None,
             query: None,
+            collecting: None,
+            unheard: BTreeMap::new(),
+            share_again_ms: None,
             fence_bytes: 0,
             acts: Vec::new(),
         };
@@ -134,7 +152,8 @@ impl Job {
 
     /// A frame came up the tree.
     pub fn frame(&mut self, frame: &Frame) {
-        if self.stage == Stage::Over {
+        // Nothing is news any more but the loss of a host: its last output may still be on its way, and be waited for.
+        if self.stage == Stage::Over && frame.header.kind != Kind::Lost {
             return;
         }
         if let Err(bad) = self.dispatch(frame) {
@@ -157,6 +176,7 @@ impl Job {
             Kind::Abort => self.on_abort(Abort::read(frame)?),
             Kind::Call => self.on_call(frame.header.host, Call::read(frame)?),
             Kind::Lost => self.on_lost(&Lost::read(frame)?),
+            Kind::Wanted => self.on_wanted(frame.header.host, &Wanted::read(frame)?),
             Kind::Report => self.on_report(frame.header.host, Report::read(frame)?),
             Kind::Ended => self.on_ended(Ended::read(frame)?),
             Kind::FenceDown => self.on_fence(frame),
@@ -174,19 +194,16 @@ impl Job {
 
     /// Starts a process group whose ranks are placed.
     pub(super) fn start_group(&mut self, mut spec: Spec, placed: &[Placed]) {
-        let hosts = self.setup.hosts.len();
-        let shares = shares(placed, hosts);
-        spec.members = shares.iter().map(|s| s.host).collect();
-        spec.mapping = process_mapping(&node_of_each(placed, hosts));
+        let shares = settle_in(&mut spec, placed, self.setup.hosts.len());
         self.acts.push(JobAct::NewGroup(spec.group, spec.first_proc, spec.size));
         self.broadcast(&spec);
         let nodes = shares.len() as u32;
         for share in &shares {
             let message = self.share_message(&spec, share, nodes);
             self.send(share.host, &message);
+            self.unheard.insert((share.host, spec.group), message);
         }
-        let hosts_of_ranks: Vec<HostIndex> = placed.iter().map(|p| p.host).collect();
-        self.table.add_group(spec, &hosts_of_ranks);
+        self.table.add_group(spec, placed);
     }
 
     fn share_message(&self, spec: &Spec, share: &HostShare, nodes: u32) -> Share {
@@ -204,15 +221,16 @@ impl Job {
 
     fn on_started(&mut self, started: &Started) {
         for one in &started.procs {
-            let Some(proc) = self.table.procs.get_mut(one.proc.0 as usize) else { continue };
+            let Some(proc) = self.table.proc_mut(one.proc) else { continue };
             if std::mem::replace(&mut proc.started, true) {
                 continue;
             }
             let (group, rank, host) = (proc.group, proc.rank, proc.host);
+            self.unheard.remove(&(host, group));
             let host = self.table.host_name(host);
             let generation = self.setup.stamp.generation;
             self.emit(Event::RankStarted { group, rank, host, pid: one.pid, generation });
-            let Some(state) = self.table.groups.get_mut(group.0 as usize) else { continue };
+            let Some(state) = self.table.groups.get_mut(&group) else { continue };
             state.started += 1;
             if state.started == state.spec.size {
                 let size = state.spec.size;
@@ -243,6 +261,11 @@ impl Job {
     /// Epoch and generation of its frames.
     pub fn stamp(&self) -> Stamp {
         self.setup.stamp
+    }
+
+    /// The name of the host that a process runs on.
+    pub fn host_of(&self, proc: ProcId) -> String {
+        self.table.place(proc).host
     }
 
     /// Whether a frame may come from, or go to, this host.

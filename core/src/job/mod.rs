@@ -6,12 +6,16 @@
 //!       └──────first cause─────────────┴──────▶ ENDING (kill) ──────┘
 //! ```
 //! [`Job`] is told of frames, signals and deadlines and answers with [`JobAct`]s. Whatever ends a job first is its cause;
-//! what happens while the other ranks are being ended never replaces it.
+//! what follows from that never replaces it. What was told first and what happened first may differ by moments: see `collect`.
 
+mod answers;
 mod calls;
 pub mod cause;
+mod collect;
+pub mod credit;
 mod ending;
 mod ends;
+mod fit;
 mod joining;
 pub mod lease;
 pub mod machine;
@@ -22,4 +26,5 @@ mod table;
 mod tests;
 
 pub use cause::Cause;
+pub use fit::SpecTooLarge;
 pub use machine::{Job, JobAct, JobSetup};

@@ -26,6 +26,7 @@ impl Job {
     pub fn query(&mut self, then: Option<Cause>, now_ms: u64) {
         if self.stage != Stage::Running {
             if let Some(cause) = then {
+                let cause = self.with_missing(cause);
                 self.fail(cause);
             }
             return;
@@ -35,6 +36,16 @@ impl Job {
         let then = self.query.take().and_then(|q| q.then).or(then);
         self.query = Some(Question { until_ms: now_ms + QUERY_MS, waiting, reports: Vec::new(), then });
         self.broadcast(&Query {});
+    }
+
+    /// A time limit that is over while hosts are being connected is over because of those that are missing.
+    fn with_missing(&self, cause: Cause) -> Cause {
+        match cause {
+            Cause::Timeout { limit_ms } if self.stage == Stage::Connecting => {
+                Cause::TimeoutConnecting { limit_ms, hosts: self.obstacles() }
+            }
+            cause => cause,
+        }
     }
 
     pub(super) fn on_report(&mut self, host: HostIndex, report: Report) {
@@ -49,8 +60,8 @@ impl Job {
 
     pub(super) fn finish_query(&mut self) {
         let Some(question) = self.query.take() else { return };
-        let groups = 0..self.table.groups.len() as u32;
-        let waiting: Vec<Event> = groups.filter_map(|group| self.fence_waiting(Group(group), &question)).collect();
+        let groups = self.table.groups.keys();
+        let waiting: Vec<Event> = groups.filter_map(|group| self.fence_waiting(*group, &question)).collect();
         // Who has asked gets an answer; a time limit that is over needs none.
         if waiting.is_empty() && question.then.is_none() {
             let silent_hosts = question.waiting.iter().map(|h| self.table.host_name(h)).collect();
@@ -74,7 +85,7 @@ impl Job {
         let arrived: BTreeSet<Rank> =
             fences().filter(|f| f.seq == seq).flat_map(|f| f.arrived.iter().copied()).collect();
         let silent = |host: HostIndex| question.waiting.contains(host);
-        let absent = self.table.procs.iter().filter(|p| {
+        let absent = self.table.procs().filter(|p| {
             p.group == group && p.ended.is_none() && !p.lost && !silent(p.host) && !arrived.contains(&p.rank)
         });
         Some(Event::FenceWaiting {

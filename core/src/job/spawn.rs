@@ -9,6 +9,9 @@ use crate::plan::{Placed, Placement, Request, place};
 
 /// Info keys that name hosts.
 const HOST_KEYS: [&str; 2] = ["host", "hosts"];
+/// An info key that names a file with hosts. It would have to be read on the asking rank's host, and to start ranks elsewhere than
+/// they were sent is worse than to refuse.
+const FILE_KEY: &str = "hostfile";
 
 fn info<'a>(app: &'a SpawnApp, keys: &[&str]) -> Option<&'a str> {
     app.info.iter().find(|i| keys.contains(&i.name.as_str())).and_then(|i| i.value.as_deref())
@@ -23,6 +26,11 @@ pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -
     let mut local = vec![0; hosts.len()];
     let mut placed = Vec::new();
     for (position, app) in apps.iter().enumerate() {
+        if let Some(file) = info(app, &[FILE_KEY]) {
+            return Err(format!(
+                "the info key {FILE_KEY:?} ({file:?}) of a spawn request is not supported; name the hosts with \"host\""
+            ));
+        }
         let chosen = match info(app, &HOST_KEYS) {
             Some(names) => on_named(hosts, names, app.count)?,
             None => on_free(hosts, &used, app.count)?,
@@ -55,6 +63,15 @@ fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<HostIndex>,
     if count == 0 {
         return Err("the spawn request asks for 0 ranks of a program".to_owned());
     }
+    let chosen = listed(hosts, names, count as usize)?;
+    if chosen.is_empty() {
+        return Err("the spawn request names no host".to_owned());
+    }
+    Ok(chosen.into_iter().cycle().take(count as usize).collect())
+}
+
+/// The hosts that are named, in their order and as often as they are to be used; as many as are needed.
+fn listed(hosts: &HostList, names: &str, needed: usize) -> Result<Vec<HostIndex>, String> {
     let mut chosen = Vec::new();
     for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
         let known = |name: &str| hosts.hosts().iter().position(|h| h.name == name || h.reachable_as() == name);
@@ -66,27 +83,25 @@ fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<HostIndex>,
             .map(|at| (at, 1))
             .or_else(with_slots)
             .ok_or_else(|| format!("host {name:?} of the spawn request is not a host of this job"))?;
-        chosen.extend(std::iter::repeat_n(HostIndex(at as u32), slots.min(count) as usize));
+        let more = (slots as usize).min(needed - chosen.len());
+        chosen.extend(std::iter::repeat_n(HostIndex(at as u32), more));
     }
-    if chosen.is_empty() {
-        return Err("the spawn request names no host".to_owned());
-    }
-    Ok(chosen.into_iter().cycle().take(count as usize).collect())
+    Ok(chosen)
 }
 
-/// The spec of a spawned group: what the first group has, with the request's programs and key-values.
+/// The spec of a spawned group: what the first group has, with the request's programs and key-values. `parent` is the program of
+/// the rank that asks, with the variables of its whole group: its children inherit what it was given.
 pub(super) fn spec_of(
     first: &Spec,
-    group: Group,
-    first_proc: ProcId,
+    parent: Option<(&[EnvVar], &App)>,
+    (group, first_proc): (Group, ProcId),
     apps: &[SpawnApp],
     preput: Vec<KeyValue>,
 ) -> Spec {
-    let parent = first.apps.first();
     let app = |spawned: &SpawnApp| App {
         argv: with_path(spawned),
-        wdir: info(spawned, &["wdir"]).map(str::to_owned).or_else(|| parent.and_then(|p| p.wdir.clone())),
-        env: parent.map_or_else(Vec::<EnvVar>::new, |p| p.env.clone()),
+        wdir: info(spawned, &["wdir"]).map(str::to_owned).or_else(|| parent.and_then(|(_, p)| p.wdir.clone())),
+        env: Vec::new(),
     };
     Spec {
         group,
@@ -97,6 +112,7 @@ pub(super) fn spec_of(
         preput,
         // Standard input belongs to the ranks of the command line.
         stdin: muster_protocol::message::StdinTo::Nobody,
+        env: parent.map_or_else(Vec::new, |(common, p)| common.iter().chain(&p.env).cloned().collect()),
         ..first.clone()
     }
 }
@@ -111,4 +127,23 @@ fn with_path(app: &SpawnApp) -> Vec<String> {
         *program = format!("{dir}/{program}");
     }
     argv
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hosts::{HostSpec, Origin};
+
+    #[test]
+    fn a_list_with_more_slots_than_ranks_is_read_to_its_end_and_takes_no_more_room() {
+        let mut hosts = HostList::new();
+        for name in ["a", "b"] {
+            let (name, origin) = (name.to_owned(), Origin::Default);
+            hosts.add(HostSpec { name, address: None, slots: 1, max_slots: None, port: None, origin }).unwrap();
+        }
+        let names = |chosen: Vec<HostIndex>| chosen.iter().map(|h| h.0).collect::<Vec<_>>();
+        let many = vec!["b:4000000"; 100].join(",");
+        assert_eq!(names(listed(&hosts, &format!("a:2,{many}"), 4).unwrap()), [0, 0, 1, 1]);
+        assert!(listed(&hosts, &format!("{many},c"), 4).is_err(), "every name is looked at");
+    }
 }

@@ -1,9 +1,13 @@
 //! Who is in the job: hosts, process groups, processes.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use muster_protocol::message::{Bootstrap, Phase, ProcExit, Spec};
 use muster_protocol::{Group, HostIndex, ProcId, Rank};
 
 use super::cause::RankPlace;
+use crate::plan::Placed;
 
 /// A host of the job.
 #[derive(Debug, Clone)]
@@ -14,12 +18,18 @@ pub(super) struct Host {
     pub(super) ended: bool,
     /// Why it has not joined, as last heard.
     pub(super) obstacle: Option<(muster_protocol::message::Obstacle, String)>,
+    /// Processes it ran of groups that are forgotten, neighbours as one stretch: their output may still be on its way.
+    pub(super) forgotten: Vec<Range<u32>>,
 }
 
 /// A process group.
 #[derive(Debug, Clone)]
 pub(super) struct GroupState {
     pub(super) spec: Spec,
+    /// Its processes, in the order of their ranks.
+    pub(super) procs: Vec<Proc>,
+    /// Processes that neither ended nor were lost.
+    pub(super) alive: usize,
     pub(super) started: u32,
     /// Some rank of it has initialised its bootstrap.
     pub(super) initialised: bool,
@@ -33,6 +43,8 @@ pub(super) struct Proc {
     pub(super) group: Group,
     pub(super) rank: Rank,
     pub(super) host: HostIndex,
+    /// Position of its program in its group's spec.
+    pub(super) app: u32,
     pub(super) started: bool,
     pub(super) ended: Option<ProcExit>,
     /// Its host was lost with it.
@@ -43,24 +55,101 @@ pub(super) struct Proc {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) hosts: Vec<Host>,
-    pub(super) groups: Vec<GroupState>,
-    pub(super) procs: Vec<Proc>,
+    /// The groups that are remembered: the first one, and those spawned that have not ended altogether.
+    pub(super) groups: BTreeMap<Group, GroupState>,
+    /// The first process of each of them.
+    pub(super) firsts: BTreeMap<ProcId, Group>,
+    /// Groups there have ever been; their numbers are not used again.
+    pub(super) groups_ever: u32,
+    /// Processes there have ever been; their numbers are not used again.
+    pub(super) procs_ever: u32,
     /// Processes that neither ended nor were lost.
     pub(super) alive: usize,
 }
 
 impl Table {
-    pub(super) fn add_group(&mut self, spec: Spec, hosts_of_ranks: &[HostIndex]) {
-        for (rank, host) in hosts_of_ranks.iter().enumerate() {
-            let rank = Rank(rank as u32);
-            self.procs.push(Proc { group: spec.group, rank, host: *host, started: false, ended: None, lost: false });
+    pub(super) fn add_group(&mut self, spec: Spec, placed: &[Placed]) {
+        let (group, first) = (spec.group, spec.first_proc);
+        let proc = |(rank, at): (usize, &Placed)| {
+            let (rank, host, app) = (Rank(rank as u32), at.host, at.app);
+            Proc { group, rank, host, app, started: false, ended: None, lost: false }
+        };
+        let procs: Vec<Proc> = placed.iter().enumerate().map(proc).collect();
+        let alive = procs.len();
+        self.alive += alive;
+        self.groups_ever += 1;
+        self.procs_ever += alive as u32;
+        self.firsts.insert(first, group);
+        self.groups
+            .insert(group, GroupState { spec, procs, alive, started: 0, initialised: false, untouched_end: None });
+    }
+
+    /// Forgets a spawned group that has ended altogether: a job may spawn for as long as it runs. The first group stays, for what
+    /// is said of the whole job at its end.
+    pub(super) fn forget_if_ended(&mut self, group: Group) {
+        if group == Group(0) || self.groups.get(&group).is_none_or(|g| g.alive > 0) {
+            return;
         }
-        self.alive += hosts_of_ranks.len();
-        self.groups.push(GroupState { spec, started: 0, initialised: false, untouched_end: None });
+        let Some(state) = self.groups.remove(&group) else { return };
+        let first = state.spec.first_proc;
+        self.firsts.remove(&first);
+        for proc in &state.procs {
+            let Some(host) = self.hosts.get_mut(proc.host.0 as usize) else { continue };
+            let id = first.0 + proc.rank.0;
+            match host.forgotten.last_mut().filter(|stretch| stretch.end == id) {
+                Some(stretch) => stretch.end = id + 1,
+                None => host.forgotten.push(id..id + 1),
+            }
+        }
+    }
+
+    /// The group of a process and its place among that group's processes.
+    fn find(&self, proc: ProcId) -> Option<(Group, usize)> {
+        let (first, group) = self.firsts.range(..=proc).next_back()?;
+        Some((*group, (proc.0 - first.0) as usize))
     }
 
     pub(super) fn proc(&self, proc: ProcId) -> Option<&Proc> {
-        self.procs.get(proc.0 as usize)
+        let (group, at) = self.find(proc)?;
+        self.groups.get(&group)?.procs.get(at)
+    }
+
+    pub(super) fn proc_mut(&mut self, proc: ProcId) -> Option<&mut Proc> {
+        let (group, at) = self.find(proc)?;
+        self.groups.get_mut(&group)?.procs.get_mut(at)
+    }
+
+    /// All processes that are remembered.
+    pub(super) fn procs(&self) -> impl Iterator<Item = &Proc> {
+        self.groups.values().flat_map(|g| &g.procs)
+    }
+
+    /// A process has ended, as told; what was heard before is not news.
+    pub(super) fn end(&mut self, exit: &ProcExit) -> Option<&Proc> {
+        let (group, at) = self.find(exit.proc)?;
+        let state = self.groups.get_mut(&group)?;
+        let proc = state.procs.get_mut(at).filter(|p| p.ended.is_none() && !p.lost)?;
+        proc.ended = Some(exit.clone());
+        state.alive -= 1;
+        self.alive -= 1;
+        Some(proc)
+    }
+
+    /// Every process of a host counts as gone. Names all that it ever ran.
+    pub(super) fn bury(&mut self, host: HostIndex) -> Vec<ProcId> {
+        let forgotten = self.hosts.get(host.0 as usize).into_iter().flat_map(|h| h.forgotten.clone());
+        let mut gone: Vec<ProcId> = forgotten.flatten().map(ProcId).collect();
+        for state in self.groups.values_mut() {
+            for proc in state.procs.iter_mut().filter(|p| p.host == host) {
+                gone.push(ProcId(state.spec.first_proc.0 + proc.rank.0));
+                if proc.ended.is_none() && !proc.lost {
+                    proc.lost = true;
+                    state.alive -= 1;
+                    self.alive -= 1;
+                }
+            }
+        }
+        gone
     }
 
     pub(super) fn host_name(&self, host: HostIndex) -> String {
@@ -69,7 +158,9 @@ impl Table {
 
     pub(super) fn place(&self, proc: ProcId) -> RankPlace {
         let Some(p) = self.proc(proc) else {
-            return RankPlace { rank: format!("process {proc}"), host: "an unknown host".to_owned() };
+            let ran = |h: &&Host| h.forgotten.iter().any(|stretch| stretch.contains(&proc.0));
+            let host = self.hosts.iter().find(ran).map_or("an unknown host", |h| &h.name);
+            return RankPlace { rank: format!("process {proc}"), host: host.to_owned() };
         };
         let rank = match p.group {
             Group(0) => format!("rank {}", p.rank),
@@ -81,21 +172,23 @@ impl Table {
     /// Ranks that live on each host now.
     pub(super) fn loads(&self) -> Vec<u32> {
         let mut loads = vec![0; self.hosts.len()];
-        for proc in self.procs.iter().filter(|p| p.ended.is_none() && !p.lost) {
+        for proc in self.procs().filter(|p| p.ended.is_none() && !p.lost) {
             loads[proc.host.0 as usize] += 1;
         }
         loads
     }
 
-    /// Whether the ranks of a group use PMI and some rank of it initialised.
+    /// Whether somebody waits for every rank of a group that uses PMI: another rank of it has initialised, or it was spawned and
+    /// its parents wait.
     pub(super) fn pmi_in_use(&self, group: Group) -> bool {
-        self.groups.get(group.0 as usize).is_some_and(|g| g.initialised && g.spec.bootstrap == Bootstrap::Pmi)
+        let waited_for = |g: &GroupState| g.initialised || group != Group(0);
+        self.groups.get(&group).is_some_and(|g| waited_for(g) && g.spec.bootstrap == Bootstrap::Pmi)
     }
 
-    /// Whether nobody of a finished job ever used PMI.
+    /// Whether nobody of a finished job ever used PMI. Only who did can have spawned others, so these are not asked.
     pub(super) fn nobody_spoke(&self) -> bool {
-        self.procs.iter().all(|p| p.ended.as_ref().is_none_or(|e| e.phase == Phase::Untouched))
-            && self.groups.iter().all(|g| !g.initialised)
+        self.procs().all(|p| p.ended.as_ref().is_none_or(|e| e.phase == Phase::Untouched))
+            && self.groups.values().all(|g| !g.initialised)
     }
 
     pub(super) fn confirmed(&self) -> bool {

@@ -4,7 +4,7 @@ pub mod placement;
 #[expect(clippy::module_inception, reason = "the plan itself is one of the plan's parts")]
 mod plan;
 pub mod rank_env;
-mod scrub;
+pub(crate) mod scrub;
 mod show;
 mod spec;
 

@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use muster_protocol::Rank;
 
-use super::names::NameError;
 use super::server::Phase;
 use super::spawn::SpawnRequest;
 use super::wire::WireError;
@@ -97,8 +96,8 @@ pub enum Upcall {
 /// What the root answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// To [`Upcall::Publish`].
-    Published(Result<(), NameError>),
+    /// To [`Upcall::Publish`]: done, or why not.
+    Published(Result<(), String>),
     /// To [`Upcall::Lookup`]: the port, if the name is known.
     Found(Option<Bytes>),
     /// To [`Upcall::Unpublish`]: whether the name was there.

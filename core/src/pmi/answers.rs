@@ -41,8 +41,8 @@ impl Server {
             Asked::Publish => {
                 let reply = match answer {
                     Answer::Published(Ok(())) => asker.reply("publish_result", "name-publish-response", 0),
-                    Answer::Published(Err(error)) => {
-                        asker.reply("publish_result", "name-publish-response", 1).reason(&error.to_string())
+                    Answer::Published(Err(why)) => {
+                        asker.reply("publish_result", "name-publish-response", 1).reason(&why)
                     }
                     _ => asker.reply("publish_result", "name-publish-response", 1),
                 };

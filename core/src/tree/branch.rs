@@ -83,13 +83,25 @@ impl Branch {
         }
     }
 
-    /// When [`Branch::due`] may have something new, in milliseconds.
+    /// When [`Branch::due`] may have something new, in milliseconds. Right after a call of it, that is later.
     pub fn next_due_ms(&self) -> Option<u64> {
-        let times = self.tried.values().map(|(c, _)| match c {
+        let resting = self.tried.values().filter_map(|(c, _)| match c {
             Candidate::Resting { until_ms } => Some(*until_ms),
-            Candidate::Dialling { since_ms } => (!self.untried.is_empty()).then_some(since_ms + STAGGER_MS),
+            Candidate::Dialling { .. } => None,
         });
-        times.flatten().min()
+        resting.chain(self.company_due_ms()).min()
+    }
+
+    /// When another candidate is to be tried beside those that are being dialled. The newest dial counts: as long as there is
+    /// hope for it, the older ones need no more company.
+    fn company_due_ms(&self) -> Option<u64> {
+        let dialling = self.tried.values().filter_map(|(c, _)| match c {
+            Candidate::Dialling { since_ms } => Some(*since_ms),
+            Candidate::Resting { .. } => None,
+        });
+        let wanted = !self.untried.is_empty() && dialling.clone().count() < DIALS_AT_ONCE_MAX;
+        // With none being dialled it is due at once.
+        wanted.then(|| dialling.max().map_or(0, |newest| newest + STAGGER_MS))
     }
 
     /// Whether the host belongs to this branch.
@@ -161,6 +173,18 @@ mod tests {
         assert!(branch.remove(&joined));
         assert_eq!(indices(&branch.due(2 * STAGGER_MS)), [4]);
         assert!(!branch.remove(&[HostIndex(4)].into_iter().collect()));
+    }
+
+    #[test]
+    fn the_newest_dial_decides_when_another_one_is_due() {
+        let mut branch = Branch::new(entries(5));
+        branch.due(0);
+        branch.due(STAGGER_MS);
+        assert_eq!(branch.next_due_ms(), Some(2 * STAGGER_MS), "not the first dial's time, which is over");
+        branch.due(2 * STAGGER_MS);
+        assert_eq!(branch.next_due_ms(), None, "three are being dialled, nothing happens until one of them ends");
+        branch.failed(HostIndex(0), 2 * STAGGER_MS + 1);
+        assert_eq!(branch.next_due_ms(), Some(2 * STAGGER_MS + 1 + RETRY_FIRST_MS));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use muster_protocol::frame::{FLAG_MORE, Frame, Kind};
+use muster_protocol::frame::{FLAG_FIRST, FLAG_MORE, Frame, Kind};
 use muster_protocol::limits::{FENCE_BYTES_MAX, FENCE_CHUNK_BYTES_MAX};
 use muster_protocol::message::Stamp;
 use muster_protocol::{Group, HostIndex, HostSet};
@@ -39,14 +39,19 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// Takes a frame; gives the whole payload when it was the last piece.
+    /// Takes a frame; gives the whole payload when it was the last piece. A first piece begins anew: whoever sent the pieces
+    /// before it did not get to their end. Pieces without their beginning, which a former parent took with it, are dropped.
     pub fn push(&mut self, frame: &Frame) -> Result<Option<Bytes>, ChunkError> {
         let key = (frame.header.group(), frame.header.seq);
-        let more = frame.header.flags & FLAG_MORE != 0;
-        if !more && !self.open.contains_key(&key) {
-            return Ok(Some(frame.payload.clone()));
+        let (first, more) = (frame.header.flags & FLAG_FIRST != 0, frame.header.flags & FLAG_MORE != 0);
+        if first {
+            self.open.remove(&key);
+            if !more {
+                return Ok(Some(frame.payload.clone()));
+            }
+            self.open.insert(key, BytesMut::new());
         }
-        let buffer = self.open.entry(key).or_default();
+        let Some(buffer) = self.open.get_mut(&key) else { return Ok(None) };
         if buffer.len() + frame.payload.len() > FENCE_BYTES_MAX {
             self.open.remove(&key);
             return Err(ChunkError::TooLong { group: key.0, seq: key.1 });
@@ -92,8 +97,9 @@ fn split(stamp: Stamp, kind: Kind, host: HostIndex, group: Group, seq: u64, mut 
     let mut frames = Vec::new();
     loop {
         let piece = whole.split_to(whole.len().min(FENCE_CHUNK_BYTES_MAX as usize));
-        let flags = if whole.is_empty() { 0 } else { FLAG_MORE };
-        frames.push(stamp.raw(kind, host, piece).with(flags, group.0, seq));
+        let first = if frames.is_empty() { FLAG_FIRST } else { 0 };
+        let more = if whole.is_empty() { 0 } else { FLAG_MORE };
+        frames.push(stamp.raw(kind, host, piece).with(first | more, group.0, seq));
         if whole.is_empty() {
             return frames;
         }
@@ -119,6 +125,26 @@ mod tests {
         let (set, rest) = open_up(Group(2), 5, whole[0].clone()).unwrap();
         assert_eq!((set, rest.len(), rest[1_499_999], rest[1_500_000]), (hosts, 2_200_000, 7, 8));
         assert!(chunks.open.is_empty());
+    }
+
+    #[test]
+    fn pieces_without_a_beginning_are_dropped_and_a_new_beginning_replaces_what_has_come() {
+        let result = Bytes::from([vec![1; 1 << 20], vec![2; 1 << 20], vec![3; 9]].concat());
+        let frames = down(STAMP, Group(0), 4, result.clone());
+        let [first, second, last] = frames.as_slice() else { panic!("{} frames", frames.len()) };
+        for (before, what) in [
+            (vec![], "nothing"),
+            (vec![first], "the beginning, and the same again from another parent"),
+            (vec![first, second], "most of it"),
+            (vec![second, last], "the end of it, from a parent that came too late for the beginning"),
+        ] {
+            let mut chunks = Chunks::default();
+            for piece in before {
+                assert_eq!(chunks.push(piece), Ok(None), "{what}");
+            }
+            let whole: Vec<Bytes> = frames.iter().filter_map(|f| chunks.push(f).unwrap()).collect();
+            assert!(whole == [result.clone()], "{what}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! Fences of all process groups at one node.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
-use muster_protocol::frame::{FLAG_MORE, Frame};
-use muster_protocol::message::Stamp;
-use muster_protocol::{Group, HostIndex, HostSet};
+use muster_protocol::frame::{FLAG_FIRST, FLAG_MORE, Frame};
+use muster_protocol::message::{Spec, Stamp};
+use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use super::chunks;
-use crate::fence::{FenceMerge, Offered};
+use crate::fence::{Contribution, FenceMerge, Offered};
 
 /// What a fence asks of its node.
 #[derive(Debug)]
@@ -23,10 +24,22 @@ pub(super) enum FenceAct {
 struct Entry {
     merge: FenceMerge,
     members: HostSet,
+    /// Its processes.
+    procs: Range<u32>,
     /// The group's spec, for children that join after it was sent.
     spec: Frame,
     /// Number and result of the last completed fence, kept where fences are completed, for hosts that missed it.
     last: Option<(u64, Bytes)>,
+}
+
+impl Entry {
+    /// Nobody arrives at a fence before the one before it is over. If this node does not know yet, it has come into the tree
+    /// since, or has another place there. Gives others who have arrived at the earlier one here: they wait for its result.
+    fn catch_up(&mut self, seq: u64, arriving: &HostSet) -> Option<Contribution> {
+        let earlier = (seq > self.merge.current()).then(|| self.merge.arrived()).flatten();
+        self.merge.catch_up(seq);
+        earlier.filter(|e| !e.hosts.is_subset(arriving))
+    }
 }
 
 #[derive(Debug)]
@@ -35,12 +48,21 @@ pub(super) struct Fences {
     stamp: Stamp,
     below: HostSet,
     entries: BTreeMap<Group, Entry>,
+    /// Fences whose results are passing: the beginning has been here, the end has not.
+    passing: BTreeMap<Group, u64>,
     acts: Vec<FenceAct>,
 }
 
 impl Fences {
     pub(super) fn new(me: Option<HostIndex>, stamp: Stamp) -> Self {
-        Self { me, stamp, below: me.into_iter().collect(), entries: BTreeMap::new(), acts: Vec::new() }
+        Self {
+            me,
+            stamp,
+            below: me.into_iter().collect(),
+            entries: BTreeMap::new(),
+            passing: BTreeMap::new(),
+            acts: Vec::new(),
+        }
     }
 
     pub(super) fn take(&mut self) -> Vec<FenceAct> {
@@ -52,7 +74,23 @@ impl Fences {
         self.entries.values().map(|e| e.spec.clone()).collect()
     }
 
-    pub(super) fn open(&mut self, group: Group, members: HostSet, spec: Frame) {
+    /// This node, if it is a host, and every host below it.
+    pub(super) fn below(&self) -> &HostSet {
+        &self.below
+    }
+
+    /// The group of a process.
+    pub(super) fn group_of(&self, proc: ProcId) -> Option<Group> {
+        self.entries.iter().find(|(_, e)| e.procs.contains(&proc.0)).map(|(group, _)| *group)
+    }
+
+    /// Whether there are spawned ranks.
+    pub(super) fn knows_spawned(&self) -> bool {
+        self.entries.keys().any(|group| *group != Group(0))
+    }
+
+    pub(super) fn open(&mut self, spec: Spec, frame: Frame) {
+        let (group, members) = (spec.group, spec.members);
         if self.entries.contains_key(&group) {
             return;
         }
@@ -60,7 +98,8 @@ impl Fences {
         if self.me.is_some() {
             merge.set_subtree(&self.below);
         }
-        self.entries.insert(group, Entry { merge, members, spec, last: None });
+        let procs = spec.first_proc.0..spec.first_proc.0.saturating_add(spec.size);
+        self.entries.insert(group, Entry { merge, members, procs, spec: frame, last: None });
     }
 
     pub(super) fn set_below(&mut self, below: &HostSet) {
@@ -81,14 +120,18 @@ impl Fences {
         let Some(entry) = self.entries.get_mut(&group) else {
             return Err(format!("contribution to a fence of the unknown group {group}"));
         };
-        if self.me.is_some() {
-            // Nobody arrives at a fence before the one before it is over. This node may have come into the tree since.
-            entry.merge.catch_up(seq);
-        }
+        let passing = self.passing.get(&group) == Some(&seq);
+        let missed = if self.me.is_some() { entry.catch_up(seq, &hosts) } else { None };
         match entry.merge.contribute(seq, hosts.clone(), vec![blob.clone()]).map_err(|e| e.to_string())? {
+            // The root has everybody's part, and its answer is on its way through here: who asks now missed the beginning of it.
+            Offered::New | Offered::Known if passing => self.up(group, seq, &hosts, std::slice::from_ref(&blob)),
             Offered::Known => {}
             Offered::New => self.poll(group),
             Offered::Late => self.late(group, seq, &hosts, &blob),
+        }
+        if let Some(missed) = missed {
+            // The root says its result again.
+            self.up(group, missed.seq, &missed.hosts, &missed.blobs);
         }
         Ok(())
     }
@@ -130,17 +173,32 @@ impl Fences {
         self.acts.extend(frames.into_iter().map(FenceAct::Done));
     }
 
-    /// A piece of a result is passing down, the last one unless its flags say otherwise. Says whether that fence was open here.
-    pub(super) fn completed(&mut self, group: Group, seq: u64, flags: u16) -> bool {
-        let Some(entry) = self.entries.get_mut(&group) else { return false };
+    /// A piece of a result comes down, the last one unless its flags say otherwise. Says whether that fence was open here; `None`
+    /// when the piece must not go on: its beginning has gone another way, so nobody below could do anything with it.
+    pub(super) fn pass(&mut self, group: Group, seq: u64, flags: u16) -> Option<bool> {
+        if flags & FLAG_FIRST != 0 {
+            self.passing.insert(group, seq);
+        } else if self.passing.get(&group) != Some(&seq) {
+            return None;
+        }
+        let last = flags & FLAG_MORE == 0;
+        if last {
+            self.passing.remove(&group);
+        }
+        let Some(entry) = self.entries.get_mut(&group) else { return Some(false) };
         let open = entry.merge.current() == seq;
         if self.me.is_some() {
             entry.merge.catch_up(seq);
         }
-        if flags & FLAG_MORE == 0 && entry.merge.done(seq) == Ok(true) {
+        if last && entry.merge.done(seq) == Ok(true) {
             self.poll(group);
         }
-        open
+        Some(open)
+    }
+
+    /// A new parent: what the old one had begun to say is said again from the beginning, when this node asks for it.
+    pub(super) fn new_parent(&mut self) {
+        self.passing.clear();
     }
 
     pub(super) fn resend(&mut self) {
@@ -153,9 +211,15 @@ impl Fences {
         }
     }
 
+    /// Number of a group's fence, and the members here that have not arrived at it.
+    #[cfg(test)]
     pub(super) fn missing(&self, group: Group) -> Option<(u64, HostSet)> {
         let entry = self.entries.get(&group)?;
         let seq = entry.merge.current();
         Some((seq, entry.merge.missing(seq)))
     }
 }
+
+#[cfg(test)]
+#[path = "fences_tests.rs"]
+mod tests;

@@ -11,6 +11,11 @@ pub mod chunks;
 mod fences;
 mod losses;
 pub mod node;
+mod pleas;
+mod reports;
 
 pub use chunks::{ChunkError, Chunks};
 pub use node::{Act, EdgeId, TreeNode};
+
+#[cfg(test)]
+mod due_tests;

@@ -14,6 +14,7 @@ use super::branch::Branch;
 use super::chunks::{self, Chunks};
 use super::fences::Fences;
 use super::losses::Orphan;
+use super::reports::Reports;
 
 /// A connection to a child, as the shell numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -72,6 +73,7 @@ pub struct TreeNode {
     pub(super) obstacles: HashMap<HostIndex, (Obstacle, String)>,
     pub(super) orphans: BTreeMap<HostIndex, Orphan>,
     pub(super) fences: Fences,
+    pub(super) reports: Reports,
     /// The last heartbeat, for children that come before the next one: no rank may live without a lease.
     beat: Option<Frame>,
     /// When the parent was heard.
@@ -101,6 +103,7 @@ impl TreeNode {
             obstacles: HashMap::new(),
             orphans: BTreeMap::new(),
             fences: Fences::new(me, stamp),
+            reports: Reports::default(),
             beat: None,
             heard_ms: None,
             regained_ms: None,
@@ -112,6 +115,7 @@ impl TreeNode {
 
     /// What there is to do since the last call.
     pub fn take_acts(&mut self) -> Vec<Act> {
+        self.send_urgent_reports();
         self.joining = None;
         std::mem::take(&mut self.acts)
     }
@@ -282,6 +286,8 @@ impl TreeNode {
 
     /// Tells the parent that a host is lost; what joins later is told later.
     pub(super) fn tell_lost(&mut self, lost: Lost) {
+        // What is known of the ends of its ranks counts only before it.
+        self.send_reports();
         self.joining = None;
         self.acts.push(Act::Up(self.stamp.frame(lost.host, &lost)));
     }
@@ -321,10 +327,7 @@ impl TreeNode {
             Kind::Lost => self.lost_below(edge, &frame).map_err(|e| e.to_string()),
             Kind::Missing => self.missing_below(edge, frame).map_err(|e| e.to_string()),
             Kind::FenceUp => self.fence_from_child(edge, &frame),
-            _ => {
-                self.acts.push(Act::Up(frame));
-                Ok(())
-            }
+            _ => self.report(&frame, now_ms).map_err(|e| e.to_string()),
         };
         if let Err(why) = result {
             self.acts.push(Act::Offence(edge, why.clone()));
@@ -379,8 +382,15 @@ impl TreeNode {
         }
     }
 
+    /// The way to the root is cut off, and with it the lease becomes shorter: this host and those below hear it as a heartbeat.
+    pub fn shorten_lease(&mut self, beat: Frame) {
+        self.beat = Some(beat.clone());
+        self.down(beat);
+    }
+
     /// Passes a frame to where its header says.
     fn down(&mut self, frame: Frame) {
+        self.reports.ordered(frame.header.kind);
         if frame.header.host != EVERY_HOST {
             self.unicast(frame);
             return;
@@ -388,10 +398,12 @@ impl TreeNode {
         if frame.header.kind == Kind::Spec
             && let Ok(spec) = Spec::read(&frame)
         {
-            self.fences.open(spec.group, spec.members, frame.clone());
+            self.fences.open(spec, frame.clone());
         }
         if frame.header.kind == Kind::FenceDown {
-            let news = self.fences.completed(frame.header.group(), frame.header.seq, frame.header.flags);
+            let Some(news) = self.fences.pass(frame.header.group(), frame.header.seq, frame.header.flags) else {
+                return;
+            };
             if news && self.me.is_none() {
                 self.acts.push(Act::Up(frame.clone()));
             }
@@ -406,6 +418,7 @@ impl TreeNode {
 
     fn unicast(&mut self, frame: Frame) {
         if Some(frame.header.host) == self.me {
+            self.reports.pleas.heard(&frame);
             self.acts.push(Act::Local(frame));
         } else if let Some(edge) = self.routes.get(&frame.header.host) {
             self.acts.push(Act::ToChild(*edge, frame));
@@ -414,6 +427,7 @@ impl TreeNode {
 
     /// A new parent: everything this node knows about the tree below is told again, and the nodes below do the same.
     pub fn reparented(&mut self) {
+        self.fences.new_parent();
         self.resync();
         self.down(self.stamp.to_all(&Resync {}));
     }
@@ -426,6 +440,7 @@ impl TreeNode {
         if !below.is_empty() {
             self.tell_joined(&below);
         }
+        self.tell_pleas();
         for (host, (why, text)) in &self.obstacles {
             let missing = Missing { host: *host, why: *why, text: text.clone() };
             self.acts.push(Act::Up(self.stamp.frame(*host, &missing)));
@@ -437,15 +452,18 @@ impl TreeNode {
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
         self.notice_absence(now_ms);
-        self.dial_due(now_ms);
         self.check_silence(now_ms);
         self.check_orphans(now_ms);
+        // Last of all that concerns branches: hosts that have just been given up make room for others.
+        self.dial_due(now_ms);
+        self.send_due_reports(now_ms);
     }
 
     /// When [`TreeNode::tick`] is due next, in milliseconds. Silence begins to count with heartbeats, which look at it themselves.
     pub fn next_due_ms(&self) -> Option<u64> {
         let dials = self.branches.iter().filter(|_| !self.muted).filter_map(Branch::next_due_ms);
-        dials.chain(self.orphans.values().map(Orphan::due_ms)).chain(self.next_death_ms()).min()
+        let losses = self.orphans.values().map(Orphan::due_ms).chain(self.next_death_ms());
+        dials.chain(losses).chain(self.reports.due_ms()).min()
     }
 
     /// Hosts below this node that have joined.
@@ -453,19 +471,9 @@ impl TreeNode {
         self.routes.keys().copied().collect()
     }
 
-    /// Connections to children.
-    pub fn child_count(&self) -> usize {
-        self.children.len()
-    }
-
     /// The edge that leads to a host.
     pub fn route(&self, host: HostIndex) -> Option<EdgeId> {
         self.routes.get(&host).copied()
-    }
-
-    /// Members of a group that have not contributed to its current fence.
-    pub fn fence_missing(&self, group: Group) -> Option<(u64, HostSet)> {
-        self.fences.missing(group)
     }
 }
 

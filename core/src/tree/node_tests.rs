@@ -89,6 +89,7 @@ fn spec(members: &[u32]) -> Frame {
         rlimits: vec![],
         window_bytes: 0,
         job: "j".into(),
+        env: Vec::new(),
     })
 }
 
@@ -125,7 +126,7 @@ fn the_first_host_to_answer_heads_its_branch_and_is_handed_the_others() {
     assert_eq!(node.take_acts(), [Act::Close(EdgeId(11))]);
     tell(&mut node, 10, 1, &Joined { hosts: set(&[0]) }, 330);
     assert_eq!(joined(&node.take_acts()), [set(&[0])]);
-    assert_eq!((node.joined_below(), node.child_count()), (set(&[0, 1]), 1));
+    assert_eq!((node.joined_below(), node.children.len()), (set(&[0, 1]), 1));
     assert_eq!(node.route(HostIndex(0)), Some(EdgeId(10)));
 }
 
@@ -350,7 +351,7 @@ fn a_fence_goes_up_merged_and_comes_down_once() {
     agent.take_acts();
     agent.own_fence(Group(0), 0, Bytes::from_static(b"a")).unwrap();
     fence_up(&mut agent, 1, 0, &[1], b"b", 3);
-    assert_eq!(agent.fence_missing(Group(0)), Some((0, set(&[2]))));
+    assert_eq!(agent.fences.missing(Group(0)), Some((0, set(&[2]))));
     assert!(agent.take_acts().is_empty());
     fence_up(&mut agent, 2, 0, &[2], b"c", 4);
     let ups: Vec<Frame> =
@@ -363,7 +364,7 @@ fn a_fence_goes_up_merged_and_comes_down_once() {
     }
     let acts = agent.take_acts();
     assert_eq!((sent(&acts, 1), sent(&acts, 2)), (vec![Kind::FenceDown], vec![Kind::FenceDown]));
-    assert_eq!(agent.fence_missing(Group(0)), Some((1, set(&[0, 1, 2]))));
+    assert_eq!(agent.fences.missing(Group(0)), Some((1, set(&[0, 1, 2]))));
 }
 
 #[test]

@@ -240,7 +240,12 @@ const ENVIRONMENT: &[Opt] = &[
 
 const OUTPUT: &[Opt] = &[
     opt(Id::Label, &["label", "l", "prepend-rank"], Switch, "Start every line of output with [rank]."),
-    opt(Id::OutputDir, &["output-dir"], Value("DIR"), "Also write one file for every rank and stream into DIR."),
+    opt(
+        Id::OutputDir,
+        &["output-dir"],
+        Value("DIR"),
+        "Also write one file for every rank and stream into DIR; files of an earlier run are emptied.",
+    ),
     opt(Id::Stdin, &["stdin"], Value("WHO"), "Who reads standard input: a rank, all or none. Default: 0."),
     opt(Id::Events, &["events"], Value("FILE"), "Write what happens to FILE, one JSON object on each line."),
     opt(
@@ -259,7 +264,12 @@ const TIME: &[Opt] = &[
         Value("T"),
         "End the job after this time and say which rank was missing where. Default: none.",
     ),
-    opt(Id::Grace, &["grace"], Value("T"), "Time between the polite signal and SIGKILL. Default: 5s."),
+    opt(
+        Id::Grace,
+        &["grace"],
+        Value("T"),
+        "Time between the polite signal and SIGKILL; after MPI_Abort 200ms at most. Default: 5s.",
+    ),
 ];
 
 const OTHER: &[Opt] = &[

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use muster_core::plan::{Bootstrap, LimitSpec, Placement, StdinTarget};
 use muster_sys::limits::Resource;
+use muster_worker_agent::listen::Listen;
 
 use super::error::UsageError;
 use super::options::LogLevel;
@@ -156,7 +157,12 @@ pub(super) fn listen(setting: &Setting) -> Result<SocketAddr> {
         Some(port) => format!("0.0.0.0:{port}"),
         None => setting.value.clone(),
     };
-    text.parse().map_err(|_| setting.bad("is not an address to listen at; write IP:PORT, [IPV6]:PORT or :PORT"))
+    text.parse().map_err(|_| match setting.value.split(',').all(|part| part.trim().parse::<Listen>().is_ok()) {
+        // What agents take under the same name.
+        true => setting
+            .bad("says no single port to listen at; write one IP:PORT, [IPV6]:PORT or :PORT, which agents take, too"),
+        false => setting.bad("is not an address to listen at; write IP:PORT, [IPV6]:PORT or :PORT"),
+    })
 }
 
 /// A name for a job: what fits into file names, variables and messages without quotes.
@@ -222,7 +228,10 @@ mod tests {
         assert!(stdin(&setting("+3")).is_err() && stdin(&setting("some")).is_err());
         assert_eq!(listen(&setting(":7000")), Ok("0.0.0.0:7000".parse().unwrap()));
         assert_eq!(listen(&setting("[::1]:7000")), Ok("[::1]:7000".parse().unwrap()));
-        assert!(listen(&setting("7000")).is_err());
+        let refused = |text| listen(&setting(text)).unwrap_err().to_string();
+        insta::assert_snapshot!(refused("7000"), @r#"--timeout: "7000" is not an address to listen at; write IP:PORT, [IPV6]:PORT or :PORT"#);
+        insta::assert_snapshot!(refused("10.0.0.1"), @r#"--timeout: "10.0.0.1" says no single port to listen at; write one IP:PORT, [IPV6]:PORT or :PORT, which agents take, too"#);
+        assert_eq!(refused("10.0.0.1:7,10.0.0.2:7").replace("10.0.0.1:7,10.0.0.2:7", "10.0.0.1"), refused("10.0.0.1"));
         assert_eq!(number(&setting("7"), 1..=8), Ok(7));
         assert!(number(&setting("+7"), 1..=8).is_err() && number(&setting("9"), 1..=8).is_err());
         assert!(job(&setting("a b")).is_err() && job(&setting("a-b_c.9")).is_ok());

@@ -33,17 +33,22 @@ pub fn find_hosts(choice: &HostChoice, site: &Surroundings) -> Result<Found, Dis
         HostChoice::Local(agents) => Ok(local(agents.value, agents.origin.clone(), site)),
         HostChoice::Unsaid => {
             let mounted = site.path(OPERATOR_HOSTFILE);
-            match mounted.exists() {
-                true => read(&mounted, OPERATOR_HOSTFILE, Origin::Default),
-                false => Ok(local(1, Origin::Default, site)),
+            // What is there but cannot be read, or is a link to nowhere, is an error: running here only would be a surprise.
+            match mounted.symlink_metadata() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(local(1, Origin::Default, site)),
+                _ => read(&mounted, OPERATOR_HOSTFILE, Origin::Default),
             }
         }
     }
 }
 
 fn read(path: &Path, shown: &str, origin: Origin) -> Result<Found, DiscoverError> {
+    let place = match &origin {
+        Origin::Default => "no hosts given".to_owned(),
+        origin => origin.to_string(),
+    };
     let unreadable = |why: String| DiscoverError::HostfileUnreadable {
-        place: origin.to_string(),
+        place: place.clone(),
         file: shown.to_owned(),
         why: format!("cannot be read: {why}"),
     };
@@ -108,6 +113,21 @@ mod tests {
         assert_eq!((named(&found), found.local), (want, false));
         assert_eq!(found.hosts.hosts()[1].origin, Origin::file("/etc/mpi/hostfile", 2));
         assert!(!find_hosts(&list("x"), &site(root.path())).unwrap().local, "what the user names goes first");
+    }
+
+    #[test]
+    fn an_operators_file_that_cannot_be_read_is_no_reason_to_run_here() {
+        let root = tempfile::tempdir().unwrap();
+        let error = || find_hosts(&HostChoice::Unsaid, &site(root.path())).unwrap_err().to_string();
+        let mpi = root.path().join("etc/mpi");
+        std::fs::create_dir_all(mpi.parent().unwrap()).unwrap();
+        // A folder that cannot be looked into; who tests as root is denied nothing, but a link to itself leads nobody anywhere.
+        std::os::unix::fs::symlink("mpi", &mpi).unwrap();
+        insta::assert_snapshot!(error(), @"no hosts given: host file /etc/mpi/hostfile: cannot be read: Too many levels of symbolic links (os error 40); name a readable file, or hosts with -H");
+        std::fs::remove_file(&mpi).unwrap();
+        std::fs::create_dir(&mpi).unwrap();
+        std::os::unix::fs::symlink("..data/hostfile", mpi.join("hostfile")).unwrap();
+        insta::assert_snapshot!(error(), @"no hosts given: host file /etc/mpi/hostfile: cannot be read: No such file or directory (os error 2); name a readable file, or hosts with -H");
     }
 
     #[test]

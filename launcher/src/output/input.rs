@@ -88,10 +88,10 @@ impl Input {
         self.kept.push(bytes);
     }
 
-    /// What is to be sent now.
-    pub(super) fn frames(&mut self) -> Vec<Frame> {
-        let mut frames = Vec::new();
-        for (proc, reader) in &mut self.readers {
+    /// Gives out what is to be sent now. A reader whose way does not take a frame (`give` says so) gets no more for now; the others
+    /// do not wait for it.
+    pub(super) fn offer(&mut self, mut give: impl FnMut(Frame) -> bool) {
+        'readers: for (proc, reader) in &mut self.readers {
             let channel = stream_channel(*proc, Stream::Stdin);
             while let Some((offset, piece)) = self.kept.piece_from(reader.sent) {
                 let room = reader.acked + u64::from(STDIN_WINDOW_BYTES) - reader.sent;
@@ -99,16 +99,17 @@ impl Input {
                 if bytes.is_empty() {
                     break;
                 }
-                reader.sent = offset + bytes.len() as u64;
-                frames.push(self.stamp.raw(Kind::Input, reader.host, bytes).with(0, channel, offset));
+                let end = offset + bytes.len() as u64;
+                if !give(self.stamp.raw(Kind::Input, reader.host, bytes).with(0, channel, offset)) {
+                    continue 'readers;
+                }
+                reader.sent = end;
             }
             if self.at_end && reader.sent == self.kept.end() && !reader.ended {
-                reader.ended = true;
                 let frame = self.stamp.raw(Kind::Input, reader.host, Bytes::new());
-                frames.push(frame.with(FLAG_END, channel, reader.sent));
+                reader.ended = give(frame.with(FLAG_END, channel, reader.sent));
             }
         }
-        frames
     }
 }
 
@@ -140,6 +141,17 @@ mod tests {
     use muster_protocol::{Epoch, Generation};
 
     use super::*;
+
+    impl Input {
+        fn frames(&mut self) -> Vec<Frame> {
+            let mut frames = Vec::new();
+            self.offer(|frame| {
+                frames.push(frame);
+                true
+            });
+            frames
+        }
+    }
 
     const STAMP: Stamp = Stamp { epoch: Epoch(1), generation: Generation(0) };
 
@@ -175,6 +187,33 @@ mod tests {
         let late: Vec<_> =
             input.frames().iter().map(|f| (f.header.host.0, f.header.flags, f.payload.clone())).collect();
         assert_eq!(late, [(1, 0, Bytes::from_static(b"hello")), (1, FLAG_END, Bytes::new())]);
+    }
+
+    #[test]
+    fn a_way_that_takes_nothing_keeps_only_its_own_readers_waiting() {
+        let mut input = Input::new(STAMP, StdinTo::All, 2);
+        input.acked(ProcId(0), HostIndex(0), 0, false);
+        input.acked(ProcId(1), HostIndex(1), 0, false);
+        let mut got = Vec::new();
+        for word in ["hel", "lo", ""] {
+            input.read(Bytes::from_static(word.as_bytes()));
+            input.offer(|frame| {
+                let taken = frame.header.host == HostIndex(1);
+                got.extend(taken.then_some((frame.header.flags, frame.payload)));
+                taken
+            });
+        }
+        assert_eq!(got, [(0, Bytes::from("hel")), (0, Bytes::from("lo")), (FLAG_END, Bytes::new())]);
+        // Nothing was lost for the other one, not even when its way is blocked just before the end.
+        let mut rest = Vec::new();
+        input.offer(|frame| {
+            let taken = frame.header.flags != FLAG_END;
+            rest.extend(taken.then_some(frame.payload));
+            taken
+        });
+        assert_eq!(rest.concat(), b"hello");
+        assert_eq!(sent(&mut input), [(5, FLAG_END, 0)]);
+        assert!(sent(&mut input).is_empty());
     }
 
     #[test]

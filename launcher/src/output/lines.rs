@@ -31,6 +31,17 @@ impl Lines {
         }
     }
 
+    /// Gives of the unfinished line what a carriage return ends, for a terminal: there it will be written over. Each piece has the
+    /// label, which would be written over as well.
+    pub(super) fn release(&mut self, label: Option<&[u8]>, out: &mut Vec<u8>) {
+        let Some(last) = memrchr(b'\r', &self.partial) else { return };
+        for piece in self.partial[..=last].split_inclusive(|byte| *byte == b'\r') {
+            out.extend_from_slice(label.unwrap_or_default());
+            out.extend_from_slice(piece);
+        }
+        self.partial.drain(..=last);
+    }
+
     /// Gives what there is, for the end of the stream. A label makes it a line, so that the next label begins one.
     pub(super) fn flush(&mut self, label: Option<&[u8]>, out: &mut Vec<u8>) {
         if self.partial.is_empty() {
@@ -85,6 +96,17 @@ mod tests {
         let labelled = ("[0] a\n[0] bc\n[0] d\n".to_owned(), "[0] e\n".to_owned());
         assert_eq!(feed(&["a\nb", "c\nd", "\ne"], Some(b"[0] ")), labelled);
         assert_eq!(feed(&["\n\n"], Some(b"[1] ")), ("[1] \n[1] \n".to_owned(), String::new()));
+    }
+
+    #[test]
+    fn what_a_carriage_return_ends_is_released_piece_by_piece() {
+        let (mut lines, mut out) = (Lines::default(), Vec::new());
+        for piece in ["a\n1%\r2", "5%", "\r3%", "\n4%"] {
+            lines.feed(piece.as_bytes(), Some(b"[0] "), &mut out);
+            lines.release(Some(b"[0] "), &mut out);
+        }
+        assert_eq!(String::from_utf8(out).unwrap(), "[0] a\n[0] 1%\r[0] 25%\r[0] 3%\n");
+        assert_eq!(lines.partial, b"4%");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 //! Output is written by threads that may wait. While a terminal does not read, nothing is acknowledged, the windows of the
 //! ranks fill up and their pipes stall; neither the control plane nor the connections nor the other stream notice. Standard input goes the other way.
 
+mod bars;
 mod input;
 mod lines;
+mod pending;
 mod plane;
 mod sink;
 mod writer;
@@ -54,8 +56,8 @@ pub enum OutputReport {
     Finished,
     /// Whoever read standard output has closed it.
     ReaderGone,
-    /// A host is lost with output that never came.
-    Incomplete,
+    /// The host of this process is lost with output of it that never came.
+    Incomplete(ProcId),
     /// Output cannot be written, and why.
     Failed(String),
 }

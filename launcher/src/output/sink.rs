@@ -2,23 +2,26 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use bytes::Bytes;
 use memchr::memrchr;
 use muster_protocol::{Group, ProcId, Rank, Stream};
+use muster_sys::pipe::grow;
 
+use super::bars::Bars;
 use super::lines::Lines;
+use super::pending::Pending;
 
 /// Collected bytes after which they are written.
-const WRITE_BYTES: usize = 256 << 10;
-/// Bytes from which copying them together with others costs more than a write of their own.
+const WRITE_BYTES: usize = 512 << 10;
+/// Bytes from which copying them together with others costs more than a place of their own in a write.
 const UNCOPIED_BYTES: usize = 16 << 10;
-/// Pause when a descriptor that somebody made non-blocking takes nothing.
-const FULL_PAUSE: Duration = Duration::from_millis(1);
+/// What is asked for when our output is a pipe: with little room each of the two sides wakes the other far more often.
+const PIPE_BYTES: u32 = 1 << 20;
 
 /// Why output was not written.
 #[derive(Debug)]
@@ -51,9 +54,13 @@ pub(super) struct Sink {
     dir: Option<PathBuf>,
     groups: Vec<Numbering>,
     ranks: HashMap<ProcId, RankSink>,
-    pending: Vec<u8>,
+    pending: Pending,
     /// Our own standard output or error without the buffers of the library, which would copy everything once more.
     terminal: File,
+    /// It has been asked for a large buffer, in case that it is a pipe.
+    large_pipe: bool,
+    /// When it is a terminal: unfinished pieces that are shown.
+    bars: Option<Bars>,
     reader_gone: bool,
 }
 
@@ -76,20 +83,35 @@ impl Sink {
             Stream::Stderr => io::stderr().as_fd().try_clone_to_owned()?,
             _ => io::stdout().as_fd().try_clone_to_owned()?,
         };
+        let bars = terminal.is_terminal().then(Bars::default);
         Ok(Self {
             stream,
             label,
             dir: dir.map(Path::to_owned),
             groups: Vec::new(),
             ranks: HashMap::new(),
-            pending: Vec::new(),
+            pending: Pending::default(),
             terminal: File::from(terminal),
+            large_pipe: false,
+            bars,
             reader_gone: false,
         })
     }
 
-    pub(super) fn group(&mut self, group: Group, first: ProcId, size: u32) {
+    /// Both are written to one place.
+    pub(super) fn beside(&mut self, other: &Self) {
+        self.bars = other.bars.as_ref().map(Bars::beside);
+    }
+
+    /// Processes that are to come. Their files are made now: one that an earlier run has left must not pass for this one's.
+    pub(super) fn group(&mut self, group: Group, first: ProcId, size: u32) -> Result<(), SinkError> {
         self.groups.push(Numbering { group, first: first.0, size });
+        if self.dir.is_some() {
+            for proc in first.0..first.0 + size {
+                self.rank(ProcId(proc))?;
+            }
+        }
+        Ok(())
     }
 
     fn name(&self, proc: ProcId) -> (Group, Rank) {
@@ -114,18 +136,26 @@ impl Sink {
     }
 
     /// Takes bytes of a rank; they are written by [`Sink::write`], or before when much has come together.
-    pub(super) fn feed(&mut self, proc: ProcId, bytes: &[u8]) -> Result<(), SinkError> {
+    pub(super) fn feed(&mut self, proc: ProcId, bytes: &Bytes) -> Result<(), SinkError> {
         let direct = self.passes_through();
         let whole = if direct { bytes.len() } else { memrchr(b'\n', bytes).map_or(0, |at| at + 1) };
-        if !self.label && self.dir.is_none() && whole >= UNCOPIED_BYTES {
-            return self.feed_uncopied(proc, bytes.split_at(whole));
-        }
+        let uncopied = !self.label && whole >= UNCOPIED_BYTES && self.bars.is_none();
         let mut pending = std::mem::take(&mut self.pending);
+        let mut bars = self.bars.take();
         let filed = self.rank(proc).and_then(|one| {
-            if direct {
-                pending.extend_from_slice(bytes);
+            if uncopied {
+                one.lines.flush(None, &mut pending.copied);
+                pending.push(bytes.slice(..whole));
+                one.lines.feed(&bytes[whole..], None, &mut pending.copied);
+            } else if direct {
+                pending.copied.extend_from_slice(bytes);
             } else {
-                one.lines.feed(bytes, one.label.as_deref(), &mut pending);
+                let at = pending.copied.len();
+                one.lines.feed(bytes, one.label.as_deref(), &mut pending.copied);
+                if let Some(bars) = &mut bars {
+                    one.lines.release(one.label.as_deref(), &mut pending.copied);
+                    bars.given(proc, &mut pending.copied, at);
+                }
             }
             match &mut one.file {
                 Some((path, file)) => file.write_all(bytes).map_err(|e| file_error(path, &e)),
@@ -133,27 +163,25 @@ impl Sink {
             }
         });
         // A file that cannot be written takes nothing away from what others have for the terminal.
-        self.pending = pending;
+        (self.pending, self.bars) = (pending, bars);
         let written = if self.pending.len() >= WRITE_BYTES { self.write() } else { Ok(()) };
         filed.and(written)
     }
 
-    /// Much at once that needs no labels is written from where it is.
-    fn feed_uncopied(&mut self, proc: ProcId, (whole, rest): (&[u8], &[u8])) -> Result<(), SinkError> {
-        let mut pending = std::mem::take(&mut self.pending);
-        self.rank(proc)?.lines.flush(None, &mut pending);
-        self.pending = pending;
-        self.write()?;
-        let result = if self.reader_gone { Ok(()) } else { write_fully(&mut self.terminal, whole) };
-        let mut pending = std::mem::take(&mut self.pending);
-        self.rank(proc)?.lines.feed(rest, None, &mut pending);
-        self.pending = pending;
-        self.judge(result)
-    }
-
     /// Writes what has come together.
     pub(super) fn write(&mut self) -> Result<(), SinkError> {
-        let result = if self.reader_gone { Ok(()) } else { write_fully(&mut self.terminal, &self.pending) };
+        if !self.large_pipe && self.pending.len() >= WRITE_BYTES {
+            self.large_pipe = true;
+            grow(self.terminal.as_fd(), PIPE_BYTES);
+        }
+        let broken_off = self.pending.len() > 0 && self.bars.as_ref().is_some_and(|bars| bars.turn(self.stream));
+        let result = match (self.reader_gone, broken_off) {
+            (true, _) => Ok(()),
+            (false, false) => self.pending.write_to(&mut self.terminal),
+            (false, true) => Pending::from(b"\n".to_vec())
+                .write_to(&mut self.terminal)
+                .and_then(|()| self.pending.write_to(&mut self.terminal)),
+        };
         self.pending.clear();
         self.judge(result)
     }
@@ -175,8 +203,12 @@ impl Sink {
     pub(super) fn finish(&mut self) -> Result<(), SinkError> {
         let mut ranks: Vec<_> = self.ranks.iter_mut().filter(|(_, s)| !s.lines.is_empty()).collect();
         ranks.sort_by_key(|(proc, _)| **proc);
-        for (_, sink) in ranks {
-            sink.lines.flush(sink.label.as_deref(), &mut self.pending);
+        for (proc, sink) in ranks {
+            let at = self.pending.copied.len();
+            sink.lines.flush(sink.label.as_deref(), &mut self.pending.copied);
+            if let Some(bars) = &mut self.bars {
+                bars.given(*proc, &mut self.pending.copied, at);
+            }
         }
         self.write()
     }
@@ -195,16 +227,54 @@ fn file_error(path: &Path, error: &io::Error) -> SinkError {
     SinkError::Failed(format!("output file {}: {error}", path.display()))
 }
 
-/// Writes everything, also to a descriptor that somebody else made non-blocking.
-fn write_fully(to: &mut impl Write, mut bytes: &[u8]) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match to.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) => bytes = &bytes[written..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(FULL_PAUSE),
-            Err(error) => return Err(error),
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sinks of both streams on what passes for one terminal.
+    fn terminal(label: bool) -> (tempfile::NamedTempFile, [Sink; 2]) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut sinks = [Stream::Stdout, Stream::Stderr].map(|stream| {
+            let mut sink = Sink::new(stream, label, None).unwrap();
+            sink.terminal = OpenOptions::new().append(true).open(file.path()).unwrap();
+            sink.bars = Some(Bars::default());
+            sink.group(Group(0), ProcId(0), 2).unwrap();
+            sink
+        });
+        let [out, err] = &mut sinks;
+        err.beside(out);
+        (file, sinks)
+    }
+
+    #[test]
+    fn progress_bars_of_several_ranks_are_shown_on_a_terminal_and_never_mixed() {
+        for (label, shown) in [
+            (false, "1%\r2%\r\nother\n3%\r\nerror\ndone\nrest"),
+            (true, "[0] 1%\r[0] 2%\r\n[1] other\n[0] 3%\r\n[1] error\n[0] done\n[1] rest\n"),
+        ] {
+            let (file, [mut out, mut err]) = terminal(label);
+            for (proc, bytes) in [(0, "1%\r2"), (0, "%\r3%"), (1, "other\nre"), (0, "\r")] {
+                out.feed(ProcId(proc), &Bytes::from(bytes)).unwrap();
+                out.write().unwrap();
+            }
+            err.feed(ProcId(1), &Bytes::from("error\n")).unwrap();
+            err.write().unwrap();
+            out.feed(ProcId(0), &Bytes::from("done\n")).unwrap();
+            out.feed(ProcId(1), &Bytes::from("st")).unwrap();
+            out.finish().unwrap();
+            assert_eq!(std::fs::read_to_string(file.path()).unwrap(), shown);
         }
     }
-    Ok(())
+
+    #[test]
+    fn files_of_an_earlier_run_do_not_pass_for_those_of_ranks_that_say_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("rank.1.err"), "of yesterday").unwrap();
+        let mut sink = Sink::new(Stream::Stderr, false, Some(dir.path())).unwrap();
+        sink.group(Group(0), ProcId(0), 2).unwrap();
+        for rank in 0..2 {
+            let text = std::fs::read_to_string(dir.path().join(format!("rank.{rank}.err"))).unwrap();
+            assert_eq!(text, "");
+        }
+    }
 }

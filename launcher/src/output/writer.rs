@@ -55,8 +55,13 @@ impl Writers {
         reports: &mpsc::UnboundedSender<OutputReport>,
     ) -> io::Result<Self> {
         let sink = |stream| io::Result::Ok((stream, Sink::new(stream, label, dir)?));
-        let [out, err] = [sink(Stream::Stdout)?, sink(Stream::Stderr)?];
-        let sets = if Sink::one_place() { vec![vec![out, err]] } else { vec![vec![out], vec![err]] };
+        let [out, mut err] = [sink(Stream::Stdout)?, sink(Stream::Stderr)?];
+        let sets = if Sink::one_place() {
+            err.1.beside(&out.1);
+            vec![vec![out, err]]
+        } else {
+            vec![vec![out], vec![err]]
+        };
         let start = |sinks: Vec<(Stream, Sink)>| {
             let (jobs, queue) = std_mpsc::channel();
             let writer = Writer { sinks, done: done.clone(), reports: reports.clone() };
@@ -103,10 +108,7 @@ impl Writer {
                         self.each(|one, sink| if one == stream { sink.feed(proc, &bytes) } else { Ok(()) });
                         written.insert((proc, stream), end);
                     }
-                    Job::Group(group, first, size) => self.each(|_, sink| {
-                        sink.group(group, first, size);
-                        Ok(())
-                    }),
+                    Job::Group(group, first, size) => self.each(|_, sink| sink.group(group, first, size)),
                     Job::Finish => finish = true,
                 }
             }

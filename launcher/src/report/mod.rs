@@ -87,6 +87,13 @@ pub fn print(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// What is worth a word to the user and no error: variables that are not set, words of a host file without effect.
+pub fn notes(notes: &[String]) {
+    for note in notes {
+        say(&format!("muster: {note}"));
+    }
+}
+
 /// A message to the user.
 pub fn say(text: &str) {
     terminal::say(text);

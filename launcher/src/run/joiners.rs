@@ -2,21 +2,25 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::hello::{HostFacts, Lane, RELEASE, Refusal, Role, Welcome};
 use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
 use muster_protocol::message::HostEntry;
-use muster_transport::gate::{Gate, GateError, Guest};
+use muster_transport::gate::{Gate, GateError, Guest, Source};
 use muster_transport::tls::Acceptor;
 use muster_worker_agent::session::tree::{Introduction, TreeInput};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
+use super::seats::{Holder, Seats};
+
 /// Who may join.
 pub(super) struct Joiners {
     hosts: HashMap<String, HostEntry>,
+    seats: Seats,
     introduction: Introduction,
     inbox: mpsc::Sender<TreeInput>,
     tasks: TaskTracker,
@@ -25,11 +29,11 @@ pub(super) struct Joiners {
 impl Joiners {
     pub(super) fn new(entries: &[HostEntry], introduction: Introduction, inbox: mpsc::Sender<TreeInput>) -> Self {
         let hosts = entries.iter().map(|e| (e.name.clone(), e.clone())).collect();
-        Self { hosts, introduction, inbox, tasks: TaskTracker::new() }
+        Self { hosts, seats: Seats::default(), introduction, inbox, tasks: TaskTracker::new() }
     }
 
     /// Listens, and lets them in until the launcher ends.
-    pub(super) fn listen(self, address: SocketAddr, acceptor: Acceptor) -> Result<(), GateError> {
+    pub(super) fn listen(mut self, address: SocketAddr, acceptor: Acceptor) -> Result<(), GateError> {
         let mut gate = Gate::listen(&[address], Some(acceptor))?;
         tracing::info!(address = ?gate.addresses(), "agents may join");
         tokio::spawn(async move {
@@ -41,9 +45,9 @@ impl Joiners {
         Ok(())
     }
 
-    fn admit(&self, guest: Guest) {
-        let entry = match self.judge(&guest) {
-            Ok(entry) => entry,
+    fn admit(&mut self, guest: Guest) {
+        let (entry, seat) = match self.judge(&guest) {
+            Ok(known) => known,
             Err(refusal) => {
                 guest.refuse(refusal, &self.tasks);
                 return;
@@ -68,20 +72,30 @@ impl Joiners {
                 Err(_) => return tracing::warn!(host = entry.name, "an agent that joined has gone silent"),
             };
             let input = match lane {
-                Lane::Control => TreeInput::CameIn(entry, dialed),
+                Lane::Control => TreeInput::CameIn(entry, dialed, seat),
                 Lane::Bulk => TreeInput::BulkCameIn(entry.index, dialed),
             };
             let _ = inbox.send(input).await;
         });
     }
 
-    fn judge(&self, guest: &Guest) -> Result<HostEntry, Refusal> {
+    fn judge(&mut self, guest: &Guest) -> Result<(HostEntry, Arc<Holder>), Refusal> {
         guest.hello.common_version()?;
         if guest.hello.job != self.introduction.job {
             return Err(Refusal::WrongJob { theirs: self.introduction.job.clone() });
         }
         let name = &guest.hello.your_name;
         let known = self.hosts.get(name).filter(|_| guest.hello.role == Role::Joiner);
-        known.cloned().ok_or_else(|| Refusal::NotInList { name: name.clone() })
+        let entry = known.cloned().ok_or_else(|| Refusal::NotInList { name: name.clone() })?;
+        let place = match guest.source {
+            Source::Network(address) => format!("{} ({})", guest.hello.from, address.ip()),
+            Source::Local => guest.hello.from.clone(),
+        };
+        let who = Holder { incarnation: guest.hello.incarnation, place };
+        let seat = match guest.hello.lane {
+            Lane::Control => self.seats.take(name, who)?,
+            Lane::Bulk => self.seats.of(name, &who)?,
+        };
+        Ok((entry, seat))
     }
 }

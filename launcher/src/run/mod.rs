@@ -3,6 +3,7 @@
 mod joiners;
 pub mod local;
 pub mod prepare;
+mod seats;
 mod shell;
 mod signal_source;
 
@@ -14,6 +15,7 @@ use muster_protocol::Epoch;
 
 use crate::cli::{LogLevel, RunOptions};
 use crate::discover::Surroundings;
+use crate::report;
 
 /// `SIGPIPE`: what a program dies of whose reader has gone.
 pub const SIGPIPE: i32 = 13;
@@ -29,10 +31,12 @@ pub struct Ended {
 
 /// Runs a job.
 pub fn run(options: &RunOptions, site: &Surroundings) -> anyhow::Result<Ended> {
+    report::notes(&options.notes);
     let prepared = match prepare::prepare(options, site, new_epoch()) {
         Ok(prepared) => prepared,
         Err(error) => return Err(Usage(error.to_string()).into()),
     };
+    report::notes(&prepared.setup.hosts.notes);
     shell::run(options, prepared)
 }
 

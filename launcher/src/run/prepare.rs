@@ -1,9 +1,8 @@
 //! From options to everything a run needs: hosts, key, plan and the first group's spec.
 
 use muster_core::hosts::HostList;
-use muster_core::job::JobSetup;
+use muster_core::job::{JobSetup, SpecTooLarge, credit};
 use muster_core::plan::{self, AppSpec, Plan, StdinTarget};
-use muster_protocol::limits::{OUTPUT_BUDGET_BYTES, STREAM_WINDOW_BYTES_MAX, STREAM_WINDOW_BYTES_MIN};
 use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, Rlimit, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
@@ -20,6 +19,9 @@ pub enum PrepareError {
     /// The ranks do not fit.
     #[error(transparent)]
     Plan(#[from] plan::PlanError),
+    /// Hosts cannot be told what to run.
+    #[error(transparent)]
+    TooLarge(#[from] SpecTooLarge),
     /// More hosts than a job can have.
     #[error("{hosts} hosts are more than the {max} of one job")]
     TooManyHosts {
@@ -69,6 +71,7 @@ pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Resul
         grace_ms: options.spec.grace_ms,
         hosts: found.hosts,
     };
+    setup.check()?;
     let entries = entries(&setup.hosts, port);
     Ok(Prepared { setup, entries, key, local: found.local, plan })
 }
@@ -90,12 +93,14 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         StdinTarget::All => StdinTo::All,
         StdinTarget::Rank(rank) => StdinTo::One(ProcId(rank)),
     };
+    let mut apps: Vec<App> = spec.apps.iter().map(app).collect();
+    let env = take_common(&mut apps);
     Spec {
         group: Group(0),
         size: plan.world,
         first_proc: ProcId(0),
         members: HostSet::new(),
-        apps: spec.apps.iter().map(app).collect(),
+        apps,
         bootstrap: if spec.bootstrap.serves_pmi() { Bootstrap::Pmi } else { Bootstrap::None },
         // Short: old clients take its longest form from the room for values.
         kvsname: format!("kvs_{:x}_0", epoch.0),
@@ -105,23 +110,71 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         stdin,
         umask: spec.umask,
         rlimits: spec.rlimits.iter().map(rlimit).collect(),
-        window_bytes: window_bytes(plan.world),
+        window_bytes: credit::of_first(plan.world),
         job: spec.job.clone(),
+        env,
     }
+}
+
+/// Takes out the variables that every program begins with: the launcher's whole environment may be among them, and it is sent to
+/// hosts once instead of for each program.
+fn take_common(apps: &mut [App]) -> Vec<EnvVar> {
+    let Some((first, others)) = apps.split_first_mut() else { return Vec::new() };
+    let alike = |app: &App| first.env.iter().zip(&app.env).take_while(|(a, b)| a == b).count();
+    let shared = others.iter().map(alike).min().unwrap_or(first.env.len());
+    for app in others {
+        app.env.drain(..shared);
+    }
+    first.env.drain(..shared).collect()
 }
 
 fn rlimit(limit: &plan::LimitSpec) -> Rlimit {
     Rlimit { resource: limit.resource.clone(), soft: limit.soft, hard: limit.hard }
 }
 
-/// One stream's part of the output budget.
-fn window_bytes(world: u32) -> u32 {
-    let share = OUTPUT_BUDGET_BYTES / (2 * u64::from(world.max(1)));
-    share.clamp(u64::from(STREAM_WINDOW_BYTES_MIN), u64::from(STREAM_WINDOW_BYTES_MAX)) as u32
-}
-
 fn app(app: &AppSpec) -> App {
     let unset = app.env_unset.iter().map(|name| EnvVar { name: name.clone(), value: None });
     let set = app.env.iter().map(|(name, value)| EnvVar { name: name.clone(), value: Some(value.clone()) });
     App { argv: app.argv.clone(), wdir: app.wdir.clone(), env: unset.chain(set).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::{OsStr, OsString};
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::{self, Command};
+
+    fn prepared(args: &[&str], variables: &[(&str, &str)]) -> Result<Prepared, PrepareError> {
+        let site = Surroundings::new(variables.iter().map(|(n, v)| (n.into(), v.into())), Path::new("/nowhere"), 4);
+        let words = ["run", "--local"].iter().chain(args).map(OsString::from);
+        let Command::Run(options) = cli::parse(OsStr::new("muster"), words, &site).unwrap() else { panic!("{args:?}") };
+        prepare(&options, &site, Epoch(7))
+    }
+
+    #[test]
+    fn variables_of_all_programs_are_sent_once_and_before_their_own() {
+        let args = ["-genv", "A", "1", "-unset-env", "B", "-n", "1", "x", ":", "-n", "1", "-env", "C", "2", "y"];
+        let spec = prepared(&args, &[]).unwrap().setup.spec;
+        let var = |name: &str, value: Option<&str>| EnvVar { name: name.into(), value: value.map(Into::into) };
+        assert_eq!(spec.env, [var("B", None), var("A", Some("1"))]);
+        let own: Vec<_> = spec.apps.into_iter().map(|app| app.env).collect();
+        assert_eq!(own, [vec![], vec![var("C", Some("2"))]]);
+    }
+
+    #[test]
+    fn what_no_frame_takes_is_told_before_anything_starts() {
+        let large = "v".repeat(1_500_000);
+        // For three programs, but only once.
+        let args = ["-genvall", "-n", "1", "x", ":", "-n", "1", "y", ":", "-n", "1", "z"];
+        assert!(prepared(&args, &[("LARGE", &large)]).is_ok());
+        let refused = prepared(&["-n", "1", "x", &large, &large, &large], &[]).err().unwrap().to_string();
+        let (start, end) = refused.split_once(" bytes, ").unwrap();
+        let bytes: usize =
+            start.strip_prefix("the programs with their arguments and variables take ").unwrap().parse().unwrap();
+        assert!((4_500_000..4_501_000).contains(&bytes), "{bytes}");
+        let want = "and hosts are told at most 4194304; pass fewer or smaller ones, or put them into a file that the ranks read";
+        assert_eq!(end, want);
+    }
 }

@@ -9,9 +9,10 @@ use muster_core::exit::Outcome;
 use muster_core::job::{Cause, Job, JobAct};
 use muster_core::tree::TreeNode;
 use muster_protocol::Frame;
+use muster_protocol::event::Event;
 use muster_protocol::hello::Role;
 use muster_protocol::limits::HEARTBEAT_PERIOD_MS;
-use muster_protocol::message::{Adopt, Heartbeat};
+use muster_protocol::message::{Adopt, Heartbeat, HostEntry};
 use muster_sys::clock::boottime_ms;
 use muster_sys::signals;
 use muster_transport::dial::Dialer;
@@ -26,7 +27,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::joiners::Joiners;
 use super::local::LocalAgents;
 use super::prepare::Prepared;
-use super::signal_source::{self, Asked, SignalSource};
+use super::signal_source::{Asked, SignalSource};
 use super::{Ended, SIGPIPE, Usage, tracing_level};
 use crate::cli::RunOptions;
 use crate::output::{self, Output, OutputOrder, OutputReport, Style};
@@ -46,31 +47,26 @@ const SUSPEND_DELAY: Duration = Duration::from_millis(50);
 /// Runs a prepared job to its end.
 pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Result<Ended> {
     signals::ignore_broken_pipe();
-    // Every child of the root is a descriptor or two; the limit that shells set is for interactive use.
-    let _ = muster_sys::limits::raise_open_files();
     // What the options name is opened before anything is started.
     let reporter = Reporter::new(options, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
     if let Some(dir) = &options.spec.output.dir {
         output::make_dir(Path::new(dir)).map_err(|e| Usage(format!("--output-dir: {e}")))?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut agents = None;
-    let ended = runtime.block_on(async {
+    runtime.block_on(async {
         // Heard from now on: a signal must not find agents without a launcher that ends them.
         let source = SignalSource::new()?;
-        if prepared.local {
-            let started = agents.insert(LocalAgents::start(prepared.entries.len(), tracing_level(options.log))?);
-            for (entry, address) in prepared.entries.iter_mut().zip(&started.addresses) {
-                entry.address = Some(address.clone());
-            }
-        }
-        let mut shell = Shell::new(options, prepared, reporter)?;
+        let start = |hosts: &mut [HostEntry]| LocalAgents::start(hosts, tracing_level(options.log));
+        let agents = prepared.local.then(|| start(&mut prepared.entries)).transpose()?;
+        // Every child of the root is a descriptor or two; the limit that shells set is for interactive use. Not sooner: the agents
+        // above give their ranks the limit they were started with.
+        let _ = muster_sys::limits::raise_open_files();
+        let mut shell = Shell::new(options, prepared, agents, reporter)?;
         let ended = shell.run(source).await;
+        shell.report_end(&ended);
         shell.farewell().await;
-        ended
-    });
-    drop(agents);
-    ended
+        Ok(ended)
+    })
 }
 
 struct Shell {
@@ -90,6 +86,10 @@ struct Shell {
     end_signals: u32,
     /// The user has asked twice, or the time limit is over: when nothing is waited for any more, and what it is then called.
     impatient: Option<(u64, Cause)>,
+    /// Every host of the job, as it is dialled.
+    everyone: Adopt,
+    /// Those of this machine. They end when their connections do, so they come last.
+    agents: Option<LocalAgents>,
 }
 
 enum Wake {
@@ -101,7 +101,12 @@ enum Wake {
 }
 
 impl Shell {
-    fn new(options: &RunOptions, prepared: Prepared, reporter: Reporter) -> anyhow::Result<Self> {
+    fn new(
+        options: &RunOptions,
+        prepared: Prepared,
+        agents: Option<LocalAgents>,
+        reporter: Reporter,
+    ) -> anyhow::Result<Self> {
         let now_ms = boottime_ms();
         let stamp = prepared.setup.stamp;
         let (inbox_sender, inbox) = mpsc::channel(INBOX_MAX);
@@ -135,7 +140,8 @@ impl Shell {
             let listening = joiners.listen(listen.value, tls::acceptor(identity));
             listening.map_err(|e| Usage(format!("{}: {e}", listen.origin)))?;
         }
-        node.adopt(Adopt { hosts: prepared.entries, radix: options.spec.radix }, now_ms);
+        let everyone = Adopt { hosts: prepared.entries, radix: options.spec.radix };
+        node.adopt(everyone.clone(), now_ms);
         Ok(Self {
             tree: TreeShell::new(node, introduction, dialer, inbox_sender),
             inbox,
@@ -151,21 +157,23 @@ impl Shell {
             output_finished: false,
             end_signals: 0,
             impatient: None,
+            everyone,
+            agents,
         })
     }
 
-    async fn run(&mut self, mut source: SignalSource) -> anyhow::Result<Ended> {
+    async fn run(&mut self, mut source: SignalSource) -> Ended {
         let mut heartbeat = interval(Duration::from_millis(HEARTBEAT_PERIOD_MS));
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             self.settle(boottime_ms());
             if let Some((outcome, cause)) = self.over.take_if(|_| self.output_finished) {
-                return Ok(Ended { outcome, cause });
+                return Ended { outcome, cause };
             }
             let wake = self.wake(&mut source, &mut heartbeat).await;
             let now_ms = boottime_ms();
             if let Some((_, cause)) = self.impatient.take_if(|(at, _)| *at <= now_ms) {
-                return Ok(self.ended_by(cause));
+                return self.ended_by(cause);
             }
             match wake {
                 Wake::Tree(input) => {
@@ -177,7 +185,7 @@ impl Shell {
                 Wake::Output(report) => self.output_report(report),
                 Wake::Signal(asked) => {
                     if let Some(ended) = self.signal(asked, now_ms).await {
-                        return Ok(ended);
+                        return ended;
                     }
                 }
                 Wake::Heartbeat => self.beat(self.lease_ms, now_ms),
@@ -192,7 +200,7 @@ impl Shell {
             self.tree.node.next_due_ms(),
             self.job.next_due_ms(),
             self.job.connecting().then_some(self.connect_deadline_ms),
-            self.timeout_ms.filter(|_| self.over.is_none()).map(|(at, _)| at),
+            self.timeout_ms.map(|(at, _)| at),
             self.reporter.next_due_ms(),
             self.impatient.as_ref().map(|(at, _)| *at),
         ];
@@ -254,6 +262,10 @@ impl Shell {
             JobAct::StreamsEnd(ends) => self.output.order(OutputOrder::Ends(ends)),
             JobAct::NewGroup(group, first, size) => self.output.order(OutputOrder::Group(group, first, size)),
             JobAct::OutputLost(procs) => self.output.order(OutputOrder::Lost(procs)),
+            JobAct::Redial(host) => {
+                let hosts = self.everyone.hosts.iter().filter(|entry| entry.index == host).cloned().collect();
+                self.tree.node.adopt(Adopt { hosts, radix: self.everyone.radix }, now_ms);
+            }
             JobAct::Over { outcome, cause } => {
                 self.over = Some((outcome, cause));
                 self.output.order(OutputOrder::Finish);
@@ -264,9 +276,9 @@ impl Shell {
     fn output_report(&mut self, report: OutputReport) {
         match report {
             OutputReport::Finished => self.output_finished = true,
-            OutputReport::Incomplete => {
+            OutputReport::Incomplete(proc) => {
                 let why = "it was lost before the last output of its ranks had arrived".to_owned();
-                self.output_failed(Cause::HostLost { host: "a host".to_owned(), why });
+                self.output_failed(Cause::HostLost { host: self.job.host_of(proc), why });
             }
             OutputReport::ReaderGone => self.output_failed(Cause::Signal { signal: SIGPIPE }),
             OutputReport::Failed(why) => {
@@ -300,6 +312,7 @@ impl Shell {
             Asked::Pass(signal) => self.job.pass_signal(signal),
             Asked::Report => self.job.query(None, now_ms),
             Asked::Suspend(signal) => self.suspend(signal).await,
+            Asked::Children => self.look_after_agents(),
         }
         None
     }
@@ -310,13 +323,27 @@ impl Shell {
         Ended { outcome: cause.outcome(), cause: Some(cause) }
     }
 
+    /// An agent of this machine that has ended before it was connected will not come any more. Later its connection tells.
+    fn look_after_agents(&mut self) {
+        let ended = self.agents.as_mut().map(LocalAgents::ended).unwrap_or_default();
+        if self.job.connecting() && !ended.is_empty() {
+            self.job.fail(Cause::Unreachable { hosts: ended, not_authorised: false });
+        }
+    }
+
+    /// The last event, on whatever way the end was reached: only now nothing can change the status any more.
+    fn report_end(&mut self, ended: &Ended) {
+        let cause = ended.cause.as_ref().map(Cause::to_string);
+        self.reporter.event(&Event::JobEnded { status: ended.outcome.code(), cause }, boottime_ms());
+    }
+
     /// Stops the ranks, then this process; goes on when the user says so.
     async fn suspend(&mut self, signal: i32) {
         self.job.pass_signal(signal);
         self.beat(SUSPENDED_LEASE_MS, boottime_ms());
         self.settle(boottime_ms());
         tokio::time::sleep(SUSPEND_DELAY).await;
-        let _ = signals::send(std::process::id().cast_signed(), signal_source::SIGSTOP);
+        let _ = signals::raise(signals::STOP);
         // The signal that let us go on is heard, and passed on, like any other.
         self.beat(self.lease_ms, boottime_ms());
     }

@@ -2,13 +2,8 @@
 
 use std::io;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-
-/// Cannot be caught; what a suspended program receives in the end.
-pub(super) const SIGSTOP: i32 = 19;
-/// Lets a stopped program go on.
-pub(super) const SIGCONT: i32 = 18;
-const SIGTSTP: i32 = 20;
+use muster_sys::{signal_count, signals};
+use tokio::net::unix::pipe::Receiver;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,61 +16,109 @@ pub(super) enum Asked {
     Report,
     /// A pause.
     Suspend(i32),
+    /// A look at the agents of this machine: one of them has ended.
+    Children,
+}
+
+/// What a signal with a number asks for.
+type Asks = fn(i32) -> Asked;
+
+/// Each signal by name and what it asks for, the most urgent first. The last column: what whoever started us has set to be
+/// ignored stays ignored, as for `nohup` or a shell's background job.
+const HEARD: [(&str, Asks, bool); 9] = [
+    ("SIGINT", Asked::End, true),
+    ("SIGTERM", Asked::End, false),
+    ("SIGHUP", Asked::End, true),
+    ("SIGCHLD", |_| Asked::Children, false),
+    ("SIGQUIT", |_| Asked::Report, true),
+    ("SIGUSR1", Asked::Pass, false),
+    ("SIGUSR2", Asked::Pass, false),
+    ("SIGTSTP", Asked::Suspend, false),
+    ("SIGCONT", Asked::Pass, false),
+];
+
+#[derive(Debug)]
+struct Heard {
+    signal: i32,
+    asked: Asked,
+    /// How often it has come and nothing was done about it.
+    due: u32,
 }
 
 /// All signals that are heard.
 pub(super) struct SignalSource {
-    interrupt: Option<Signal>,
-    terminate: Signal,
-    hangup: Option<Signal>,
-    quit: Option<Signal>,
-    user1: Signal,
-    user2: Signal,
-    stop: Signal,
-    go_on: Signal,
+    bell: Receiver,
+    heard: Vec<Heard>,
 }
 
 impl SignalSource {
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self {
-            interrupt: unless_ignored(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hangup: unless_ignored(SignalKind::hangup())?,
-            quit: unless_ignored(SignalKind::quit())?,
-            user1: signal(SignalKind::user_defined1())?,
-            user2: signal(SignalKind::user_defined2())?,
-            stop: signal(SignalKind::from_raw(SIGTSTP))?,
-            go_on: signal(SignalKind::from_raw(SIGCONT))?,
-        })
+        let bell = Receiver::from_owned_fd(signal_count::bell()?)?;
+        let mut heard = Vec::with_capacity(HEARD.len());
+        for (name, asks, may_be_ignored) in HEARD {
+            let signal = signals::number(name).ok_or_else(|| io::Error::other(format!("{name} has no number here")))?;
+            if may_be_ignored && signals::is_ignored(signal) {
+                continue;
+            }
+            signal_count::count(signal)?;
+            heard.push(Heard { signal, asked: asks(signal), due: 0 });
+        }
+        Ok(Self { bell, heard })
     }
 
     /// The next one; cancelling the wait loses nothing.
     pub(super) async fn next(&mut self) -> Asked {
-        let end = |kind: SignalKind| Asked::End(kind.as_raw_value());
-        let pass = |kind: SignalKind| Asked::Pass(kind.as_raw_value());
-        tokio::select! {
-            Some(()) = heard(&mut self.interrupt) => end(SignalKind::interrupt()),
-            Some(()) = self.terminate.recv() => end(SignalKind::terminate()),
-            Some(()) = heard(&mut self.hangup) => end(SignalKind::hangup()),
-            Some(()) = heard(&mut self.quit) => Asked::Report,
-            Some(()) = self.user1.recv() => pass(SignalKind::user_defined1()),
-            Some(()) = self.user2.recv() => pass(SignalKind::user_defined2()),
-            Some(()) = self.stop.recv() => Asked::Suspend(SIGTSTP),
-            Some(()) = self.go_on.recv() => Asked::Pass(SIGCONT),
-            else => std::future::pending().await,
+        loop {
+            if let Some(asked) = self.take() {
+                return asked;
+            }
+            if let Err(error) = self.bell.readable().await {
+                tracing::error!(%error, "signals are no longer heard");
+                return std::future::pending().await;
+            }
+            // First emptied, then looked at: what comes in between rings again.
+            while self.bell.try_read(&mut [0; 512]).is_ok_and(|read| read > 0) {}
         }
+    }
+
+    fn take(&mut self) -> Option<Asked> {
+        for one in &mut self.heard {
+            one.due = one.due.saturating_add(signal_count::take(one.signal));
+            if one.due > 0 {
+                // Who asks for the end twice wants it at once; all else is no more when it is said twice.
+                one.due = if matches!(one.asked, Asked::End(_)) { one.due - 1 } else { 0 };
+                return Some(one.asked);
+            }
+        }
+        None
     }
 }
 
-/// A signal that whoever started us has set to be ignored stays ignored: `nohup`, or a shell's background job.
-fn unless_ignored(kind: SignalKind) -> io::Result<Option<Signal>> {
-    if muster_sys::signals::is_ignored(kind.as_raw_value()) { Ok(None) } else { signal(kind).map(Some) }
-}
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
 
-/// Never, for a signal that is ignored.
-async fn heard(signal: &mut Option<Signal>) -> Option<()> {
-    match signal {
-        Some(signal) => signal.recv().await,
-        None => std::future::pending().await,
+    use super::*;
+
+    /// One test, since signals are the whole process's.
+    #[tokio::test]
+    async fn two_demands_for_the_end_before_anybody_looks_are_two() {
+        let mut source = SignalSource::new().unwrap();
+        let number = |name| signals::number(name).unwrap();
+        let (end, pass) = (number("SIGINT"), number("SIGUSR1"));
+        for signal in [pass, end, pass, end] {
+            signals::raise(signal).unwrap();
+        }
+        let mut heard = Vec::new();
+        for _ in 0..3 {
+            heard.push(source.next().await);
+        }
+        assert_eq!(heard, [Asked::End(end), Asked::End(end), Asked::Pass(pass)]);
+        let more = tokio::time::timeout(Duration::ZERO, source.next()).await;
+        assert!(more.is_err(), "a signal that is only passed on is passed on once: {more:?}");
+        // One that comes while it is waited for wakes the waiter.
+        let raiser = tokio::spawn(async move { signals::raise(end).unwrap() });
+        assert_eq!(source.next().await, Asked::End(end));
+        raiser.await.unwrap();
     }
 }

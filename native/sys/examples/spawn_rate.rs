@@ -39,6 +39,7 @@ fn ours(starts: usize) -> (u64, u64) {
                 cpus: None,
                 limits: &[],
                 umask: Some(0o22),
+                terminal: false,
             })
             .expect("true is installed");
         start.push(monotonic_ns() - before);

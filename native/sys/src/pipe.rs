@@ -68,6 +68,25 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Closes every descriptor above standard error: a program calls this first, before it has opened any, so that it does not
+/// keep open what whoever started it has forgotten to close.
+pub fn close_inherited() {
+    // SAFETY: the system call takes integers. Nothing in this process knows of these descriptors: it has just begun.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0) } == 0 {
+        return;
+    }
+    let open: Vec<i32> = std::fs::read_dir("/proc/self/fd")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // SAFETY: as above; the listing's own descriptor is closed already, which is an error without consequence.
+        unsafe { libc::close(fd) };
+    }
+}
+
 /// A copy of a descriptor with a number of at least `floor`.
 pub(crate) fn duplicate_above(fd: BorrowedFd<'_>, floor: i32) -> io::Result<OwnedFd> {
     // SAFETY: fcntl with an integer argument on a descriptor that the borrow keeps open.

@@ -83,6 +83,15 @@ fn raw_kill(target: i32, signal: i32) -> io::Result<bool> {
     }
 }
 
+/// Sends a signal to the calling thread: it has been acted upon when this returns. What stops or ends, does so to the process.
+pub fn raise(signal: i32) -> io::Result<()> {
+    // SAFETY: raise takes an integer; it touches no memory of ours.
+    match unsafe { libc::raise(signal) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 pub(crate) fn full_set() -> libc::sigset_t {
     let mut set = MaybeUninit::uninit();
     // SAFETY: sigfillset initialises the set that it is given; it fails for a null pointer only.
@@ -127,6 +136,13 @@ pub fn block_for_helper_thread() {
         unsafe { libc::sigdelset(&mut set, signal) };
     }
     swap_mask(&set);
+}
+
+/// Lives on when the thread that started this process ends; whoever calls this notices that end in another way.
+pub fn outlive_parent() -> io::Result<()> {
+    let none: libc::c_ulong = 0;
+    // SAFETY: takes integers only.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, none) }).map(drop)
 }
 
 /// Makes writes to a closed pipe an error instead of the end of the process.

@@ -42,8 +42,9 @@ pub struct Strangers(
 impl Strangers {
     /// Those that are here now, but for the children that somebody in this process claims, and what descends from them.
     pub fn here() -> io::Result<Self> {
-        let hold = children::hold();
-        let spare = Spare { pids: hold.others(Owner::new()), ..Spare::default() };
+        let nobody = Owner::new();
+        let hold = children::hold_knowing_others(nobody);
+        let spare = Spare { pids: hold.others(nobody), ..Spare::default() };
         let walk = kin::descendants(own_pid(), &spare);
         if let Some(e) = walk.blind {
             // Without children there are no descendants, and the kernel tells that without /proc.
@@ -150,7 +151,7 @@ pub fn kill_tree(child: i32) -> io::Result<()> {
 /// What a sweep of `owner` has to end. Finding nobody without being blind means that nobody is there.
 fn look(owner: Owner, strangers: &Strangers) -> Walk {
     // Held during the walk, so that what others start meanwhile is not in it.
-    let hold = children::hold();
+    let hold = children::hold_knowing_others(owner);
     let mut spare = Spare { pids: hold.others(owner), ..Spare::default() };
     let mut walk = match strangers.add_to(&mut spare) {
         Ok(()) => kin::descendants(own_pid(), &spare),
@@ -182,6 +183,11 @@ pub fn kill_round(owner: Owner, strangers: &Strangers) -> io::Result<usize> {
         Some(e) if walk.found.is_empty() => Err(e),
         _ => Ok(walk.found.len()),
     }
+}
+
+/// What [`kill_round`] would kill, as far as it can be seen.
+pub fn relatives(owner: Owner, strangers: &Strangers) -> Vec<i32> {
+    look(owner, strangers).found.into_iter().map(|kin| kin.pid).collect()
 }
 
 /// Who is left of what [`kill_round`] would kill.

@@ -172,6 +172,9 @@ pub struct Spec {
     /// The job, as ranks see it.
     #[n(14)]
     pub job: String,
+    /// Variables of every program, before its own.
+    #[n(15)]
+    pub env: Vec<EnvVar>,
 }
 
 /// One rank on one host.
@@ -234,6 +237,10 @@ pub struct Resync {}
 /// Tell which ranks have not arrived.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Query {}
+
+/// The host is another launcher's first. Only before the first share: forget the job and close the connection.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Release {}
 
 /// The job is over: end what is left, close every stream, confirm with `Ended`.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

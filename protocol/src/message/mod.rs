@@ -3,6 +3,7 @@
 //! Field numbers are explicit and never reused; a release skips fields it does not know. `docs/protocol.md` has the table.
 
 mod down;
+mod shell;
 mod up;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use minicbor::{Decode, Encode};
 use thiserror::Error;
 
 pub use self::down::*;
+pub use self::shell::*;
 pub use self::up::*;
 use crate::frame::{EVERY_HOST, Frame, Kind};
 use crate::hello::cbor;
@@ -19,6 +21,11 @@ use crate::ids::{Epoch, Generation, HostIndex};
 pub trait Message: Encode<()> + for<'b> Decode<'b, ()> {
     /// The kind.
     const KIND: Kind;
+
+    /// Bytes of its payload.
+    fn payload_bytes(&self) -> usize {
+        cbor(self).len()
+    }
 
     /// Reads the payload of a frame of this kind.
     fn read(frame: &Frame) -> Result<Self, BadPayload> {
@@ -52,6 +59,7 @@ messages!(
     CallAnswer,
     Query,
     End,
+    Release,
     Joined,
     Missing,
     Started,
@@ -63,8 +71,13 @@ messages!(
     Ended,
     WantBulk,
     Initialised,
+    Wanted,
     OutputAck,
     InputAck,
+    ShellStart,
+    ShellTell,
+    ShellPing,
+    ShellExit,
 );
 
 /// Makes frames of one sender: its job incarnation, generation and own host index.

@@ -333,6 +333,17 @@ pub struct StreamEnd {
     pub bytes: u64,
 }
 
+/// A launcher that goes first wants the sender's host. A root that still connects its hosts answers with `Release`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Wanted {
+    /// Its job.
+    #[n(0)]
+    pub job: String,
+    /// The host of the launcher or parent that asked.
+    #[n(1)]
+    pub launcher: String,
+}
+
 /// A process that could not be ended.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 pub struct Survivor {
@@ -344,16 +355,16 @@ pub struct Survivor {
     pub name: String,
 }
 
-/// A host on which nothing of the job is left.
+/// Hosts on which nothing of the job is left.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Ended {
-    /// The host.
+    /// The hosts.
     #[n(0)]
-    pub host: HostIndex,
-    /// Streams that had any bytes.
+    pub hosts: HostSet,
+    /// Streams of theirs that had any bytes.
     #[n(1)]
     pub streams: Vec<StreamEnd>,
-    /// Processes that could not be ended.
+    /// Processes that could not be ended; there is one host only when there are any.
     #[n(2)]
     pub survivors: Vec<Survivor>,
 }

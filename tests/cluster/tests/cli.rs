@@ -223,7 +223,7 @@ fn an_agent_with_wrong_flags_does_not_start() {
     };
     assert_snapshot!(agent(&["--frob"]), @"Some(64) error: unexpected argument '--frob' found");
     assert_snapshot!(agent(&["--key-file", "none"]), @"Some(64) muster_agent: --key-file: job key none cannot be read: No such file or directory (os error 2)");
-    assert_snapshot!(agent(&["--listen", "here"]), @"Some(64) error: invalid value 'here' for '--listen <ADDR>': invalid IP address syntax");
+    assert_snapshot!(agent(&["--listen", "here"]), @"Some(64) error: invalid value 'here' for '--listen <ADDR>': not an address to listen at; write IP, IP:PORT, [IPV6]:PORT or :PORT");
     let _taken = here.start_agents(1, &[]).expect("agent");
     let (address, port) = (here.address(0).to_string(), here.port().to_string());
     let key = here.key_file().to_str().expect("text");

@@ -116,6 +116,23 @@ fn ranks_of_a_killed_launcher_end_with_their_lease() {
 }
 
 #[test]
+fn ranks_of_a_launcher_that_is_killed_while_suspended_end_with_an_ordinary_lease() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
+    let agents = cluster.start_agents(&[]).expect("agents");
+    // Radix 2: one host hears of everything through another one.
+    let job = sleeping_job(&cluster, 1, &["--radix", "2"]);
+    job.signal(Signal::SIGTSTP).expect("suspend");
+    let states = |host: &Host| host.ranks().expect("processes").iter().map(|p| p.state).collect::<Vec<_>>();
+    eventually(|| (0..3).map(|i| states(&cluster.host(i))).collect::<Vec<_>>(), |seen| *seen == [['T'], ['T'], ['T']])
+        .expect("all ranks stop");
+    eventually(|| muster_cluster::process_state(job.pid()), |state| *state == Some('T')).expect("it stops");
+    job.kill();
+    // Suspended, they would have had a day.
+    assert_all_idle(&cluster);
+    assert_serves_the_next_job(&cluster, &agents.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn the_next_launcher_ends_the_ranks_of_a_killed_one() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
     let _agents = cluster.start_agents(&[]).expect("agents");

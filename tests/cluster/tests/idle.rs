@@ -70,31 +70,34 @@ fn two_launchers_at_once_do_not_disturb_each_other() {
     assert_eq!(output.stdout_text().lines().count(), 2);
 }
 
-/// Each may get some of the hosts and wait for the others: then the time to connect is the end of the wait.
+/// Every rank writes down which job begins and ends on its host.
+const DIARY: &str = "echo $MUSTER_JOB >>\"$0\"; sleep 0.05; echo $MUSTER_JOB >>\"$0\"";
+
+/// Each gets some of the hosts at first; neither may keep them while it waits for those of the other.
 #[test]
-fn launchers_that_start_together_get_their_turn_or_a_clear_answer() {
-    let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
+fn of_launchers_that_start_at_once_one_waits_for_the_other() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(4));
     let agents = cluster.start_agents(&[]).expect("agents");
-    let muster = || cluster.muster(&cluster.host_list(1)).expect("built");
-    let job = |name: &str| muster().args(["--connect-timeout", "3s", "--job", name, "-l", "hostname"]);
-    let both = ["a", "b"].map(|name| cluster.launcher().spawn(job(name)).expect("spawn"));
-    for launcher in both {
-        let output = launcher.finish(PATIENCE).expect("it ends");
-        let verdict = output.verdict();
-        match output.status.code() {
-            Some(0) => assert_eq!(output.stdout_text().lines().count(), 3),
-            Some(240) => {
-                assert!(verdict.contains("its agent is busy with job") && output.stdout.is_empty(), "{verdict}")
-            }
-            other => panic!("{other:?}: {verdict}"),
+    for round in 0..10 {
+        let diary = cluster.shared_dir().join(format!("diary{round}"));
+        let start = |job: &str| {
+            let cmd = cluster.muster("h0,h1,h2,h3").expect("built").args(["--job", job, "sh", "-c", DIARY]);
+            cluster.launcher().spawn(cmd.arg(&diary)).expect("spawn")
+        };
+        let both = [start("a"), start("b")];
+        for job in both {
+            let output = job.finish(PATIENCE).and_then(Output::ok);
+            output.unwrap_or_else(|error| panic!("round {round}: {error:#}"));
         }
+        let diary = std::fs::read_to_string(&diary).expect("diary");
+        let mut jobs: Vec<_> = diary.lines().collect();
+        assert_eq!(jobs.len(), 16, "round {round}: {diary}");
+        jobs.dedup();
+        assert_eq!(jobs.len(), 2, "round {round}: ranks of both jobs ran at the same time: {diary}");
     }
-    let output =
-        cluster.launcher().run(muster().arg("hostname")).and_then(Output::ok).expect("all hosts are free again");
-    assert_eq!(output.stdout_text().lines().count(), 3);
     for agent in &agents {
         assert!(agent.try_wait().expect("status").is_none(), "an agent ended: {}", agent.stderr_so_far());
     }
-    let connections = || (0..3).flat_map(|i| cluster.host(i).connections()).collect::<Vec<_>>();
+    let connections = || (0..4).flat_map(|i| cluster.host(i).connections()).collect::<Vec<_>>();
     eventually(connections, Vec::is_empty).expect("no connection is left");
 }

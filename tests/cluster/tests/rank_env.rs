@@ -1,4 +1,4 @@
-//! What a rank is born with: its environment, working directory and file mode mask, through a real agent.
+//! What a rank is born with: its environment, working directory, file mode mask and resource limits, through a real agent.
 
 use insta::assert_snapshot;
 use muster_cluster::{Cmd, Here, Output, Proc};
@@ -144,4 +144,23 @@ fn directory_and_mask_are_the_agents_unless_told() {
     assert_eq!(run(&["-wdir", ".."]), "0031\nDIR\nDIR\n");
     let cmd = here.run_on(1, 2).expect("built").args(["-n", "1", "-wdir", "/usr", "pwd", ":", "-n", "1", "pwd"]);
     assert_eq!(sorted(&output(&here, cmd)), "/usr\nDIR/home");
+}
+
+#[test]
+fn resource_limits_are_the_agents_unless_told() {
+    let (here, _agent) = agent();
+    let run = |options: &[&str]| {
+        let cmd = here.run_on(1, 2).expect("built").args(options);
+        output(&here, cmd.args(["-n", "1", "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc"]))
+    };
+    let own = here.run(here.cmd("sh").args(["-c", "ulimit -Sn; ulimit -Hn; ulimit -Sc; ulimit -Hc"])).expect("runs");
+    assert_eq!(run(&[]), own.stdout_text());
+    assert_eq!(run(&["--rlimit", "nofile=123,core=0"]), "123\n123\n0\n0\n");
+    assert_eq!(run(&["--rlimit", "nofile=123:456,core=0"]), "123\n456\n0\n0\n");
+
+    // More than the kernel gives anybody (fs.nr_open), whatever the hard limit and the rights of the agent are.
+    let cmd = here.run_on(1, 2).expect("built").args(["-n", "1", "--rlimit", "nofile=4000000000", "true"]);
+    let refused = here.run(cmd).expect("it ends");
+    assert_eq!(refused.status.code(), Some(242));
+    assert_snapshot!(here.plain(&refused.said()), @r#"muster: rank 0 on A0 could not be started: cannot set a resource limit for program "true": Operation not permitted (os error 1)"#);
 }

@@ -12,8 +12,9 @@ use nix::unistd::Pid;
 const NEVER: &str = "--grace=1h";
 /// Says its pid, then goes on as the program that follows.
 const PID: &str = "echo pid $$; exec \"$@\"";
-/// Ends well when it is asked to, with a last word.
-const POLITE: &str = "trap 'echo bye; exit 0' TERM INT HUP; echo ready; while :; do sleep 0.01; done";
+/// Ends well when it is asked to; its last word is the signal that it got.
+const POLITE: &str =
+    "for s in 1 2 15; do trap \"echo bye $s; exit 0\" $s; done; echo ready; while :; do sleep 0.01; done";
 
 /// Two ranks of a program on this machine, of which each says its pid first.
 struct Job {
@@ -62,16 +63,16 @@ fn assert_ended(output: &Output, code: i32, told: &str) {
 
 #[test]
 fn the_first_signal_lets_ranks_end_by_themselves() {
-    for (signal, code, told) in [
-        (Signal::SIGTERM, 143, "muster: ended by SIGTERM (signal 15)\n"),
-        (Signal::SIGINT, 130, "muster: ended by SIGINT (signal 2)\n"),
-        (Signal::SIGHUP, 129, "muster: ended by SIGHUP (signal 1)\n"),
+    for (signal, heard, code, told) in [
+        (Signal::SIGTERM, "bye 15\n", 143, "muster: ended by SIGTERM (signal 15)\n"),
+        (Signal::SIGINT, "bye 2\n", 130, "muster: ended by SIGINT (signal 2)\n"),
+        (Signal::SIGHUP, "bye 1\n", 129, "muster: ended by SIGHUP (signal 1)\n"),
     ] {
         let job = Job::start(&[NEVER], &["sh", "-c", POLITE]);
         job.signal(signal);
         let (output, _) = job.end();
         assert_eq!(output.status.code(), Some(code));
-        assert_eq!(output.stdout_text().matches("bye\n").count(), 2, "{signal}");
+        assert_eq!(output.stdout_text().matches(heard).count(), 2, "{signal}: {}", output.stdout_text());
         // The shell of a rank may tell of its own child's end, too.
         assert!(output.said().ends_with(told), "{}", output.said());
     }
@@ -141,7 +142,7 @@ fn a_stopped_rank_is_woken_to_end() {
     job.signal(Signal::SIGTERM);
     job.signal(Signal::SIGCONT);
     let (output, _) = job.end();
-    assert_eq!((output.status.code(), output.stdout_text().matches("bye\n").count()), (Some(143), 2));
+    assert_eq!((output.status.code(), output.stdout_text().matches("bye 15\n").count()), (Some(143), 2));
 }
 
 #[test]
@@ -190,7 +191,31 @@ fn the_launcher_may_be_the_first_process() {
     job.wait_for_count("ready\n", 2).expect("both ranks are ready");
     kill(Pid::from_raw(descendants(job.pid())[0]), Signal::SIGTERM).expect("signal");
     let output = job.finish(PATIENCE).expect("it ends");
-    assert_eq!((output.status.code(), output.stdout_text().matches("bye\n").count()), (Some(143), 2));
+    assert_eq!((output.status.code(), output.stdout_text().matches("bye 15\n").count()), (Some(143), 2));
+    assert_eq!((host.processes().expect("processes"), host.leftovers().expect("leftovers")), (vec![], vec![]));
+}
+
+#[test]
+fn a_launcher_that_cannot_be_suspended_does_not_leave_its_ranks_stopped() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(1));
+    let host = cluster.launcher();
+    let cmd = Cmd::new("unshare").args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
+    let cmd = cmd.arg(workspace::program("muster").expect("built")).args(["run", "--local", "2", "-n", "2", NEVER]);
+    let sleeper = workspace::test_program("plain", "sleeper").expect("built");
+    let job = host.spawn(cmd.arg(sleeper)).expect("spawn");
+    job.wait_for_count("ready\n", 2).expect("both ranks are ready");
+    // The kernel does not stop the first process of a namespace for a signal of its own.
+    let launcher = Pid::from_raw(descendants(job.pid())[0]);
+    kill(launcher, Signal::SIGTSTP).expect("signal");
+    // Long enough for ranks to be stopped, if that is what it leads to; nothing else tells that it was heard.
+    std::thread::sleep(Duration::from_millis(500));
+    kill(launcher, Signal::SIGUSR1).expect("signal");
+    job.wait_for_count("got signal 10\n", 2).expect("ranks go on");
+    for _ in 0..2 {
+        kill(launcher, Signal::SIGTERM).expect("signal");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(job.finish(PATIENCE).expect("it ends").status.code(), Some(143));
     assert_eq!((host.processes().expect("processes"), host.leftovers().expect("leftovers")), (vec![], vec![]));
 }
 
@@ -222,8 +247,13 @@ fn an_agent_as_the_first_process_reaps_and_ends_its_ranks() {
     assert_eq!((output.stdout_text().as_str(), output.said().as_str()), ("done\ndone\n", ""));
     eventually(|| descendants(agent.pid()), |seen| *seen == quiet).expect("neither orphans nor zombies");
 
-    let job = cluster.launcher().spawn(run(POLITE)).expect("spawn");
+    let polite = "for s in 10 12; do trap \"echo got $s\" $s; done; ".to_owned() + POLITE;
+    let job = cluster.launcher().spawn(run(&polite)).expect("spawn");
     job.wait_for_count("ready\n", 2).expect("both ranks are ready");
+    for (signal, heard) in [(Signal::SIGUSR1, "got 10\n"), (Signal::SIGUSR2, "got 12\n")] {
+        kill(Pid::from_raw(quiet[0]), signal).expect("signal");
+        job.wait_for_count(heard, 2).expect("both ranks get it");
+    }
     kill(Pid::from_raw(quiet[0]), Signal::SIGTERM).expect("signal");
     assert_eq!(agent.wait(PATIENCE).expect("it ends").code(), Some(0));
     assert_eq!(job.finish(PATIENCE).expect("it ends").status.code(), Some(241));
@@ -269,9 +299,29 @@ fn an_agents_second_signal_kills() {
 #[test]
 fn a_killed_launcher_leaves_nothing_on_its_own_machine() {
     let job = Job::start(&[], &["sh", "-c", POLITE]);
+    assert_killed_without_traces(&job);
+}
+
+#[test]
+fn nor_does_one_that_is_killed_while_it_is_suspended() {
+    let job = Job::sleepers(&[NEVER]);
+    job.signal(Signal::SIGTSTP);
+    let states = || job.pids.iter().chain([&job.proc.pid()]).map(|pid| process_state(*pid)).collect::<Vec<_>>();
+    eventually(states, |seen| seen.iter().all(|state| *state == Some('T'))).expect("all stop");
+    // The long lease that ranks of a suspended launcher have is not for one that will never go on.
+    assert_killed_without_traces(&job);
+}
+
+/// Kills the launcher. What its agents let live, they end when its lease is over; then they go, and their folder with them.
+fn assert_killed_without_traces(job: &Job) {
+    let started = descendants(job.proc.pid());
     job.proc.kill();
-    // What its agents let live, they end when its lease is over; then they go, and their folder with them.
     let left = || std::fs::read_dir(job.here.runtime_dir()).expect("folder").count();
     let alive = || job.pids.iter().filter_map(|pid| process_state(*pid)).count();
-    eventually(|| (alive(), left()), |seen| *seen == (0, 0)).expect("nothing is left");
+    let seen = eventually(|| (alive(), left()), |seen| *seen == (0, 0));
+    if seen.is_err() {
+        // Nobody else would end them today.
+        started.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+    }
+    seen.expect("nothing is left");
 }

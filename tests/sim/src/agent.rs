@@ -133,7 +133,7 @@ impl AgentJob {
             }
             for act in rank_acts {
                 match act {
-                    RankAct::Up(frame) => deeds.extend(self.parent.map(|(conn, _)| Deed::ToParent(conn, frame))),
+                    RankAct::Up(frame) => self.tree.from_here(frame, now_ms),
                     RankAct::Fence(group, seq, blob) => {
                         if let Err(why) = self.tree.own_fence(group, seq, blob) {
                             deeds.push(Deed::Rank(RankAct::Wrong(why)));

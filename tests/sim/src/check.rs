@@ -74,7 +74,7 @@ fn leftovers(world: &World) -> Vec<String> {
 fn victims(world: &World) -> BTreeSet<HostIndex> {
     let costly = |fault: &Fault| match fault {
         Fault::Freeze(_, ms) => *ms > HARMLESS_FREEZE_MS,
-        Fault::Interrupt(_) | Fault::Start(_) => false,
+        Fault::Interrupt(_) | Fault::Start(_) | Fault::Restart => false,
         _ => true,
     };
     world.struck.iter().filter(|(_, fault, _)| costly(fault)).map(|(_, _, host)| *host).collect()
@@ -105,11 +105,11 @@ fn losses(world: &World) -> Vec<String> {
         .events
         .iter()
         .any(|(t, e)| t < at_us && matches!(e, Event::HostJoined { index, .. } if index == host));
-    let news = world
-        .root
-        .events
-        .iter()
-        .find(|(_, e)| matches!(e, Event::HostLost { host: h, .. } if *h == format!("h{host}")));
+    // Before the job begins a lost host is missing again.
+    let name = format!("h{host}");
+    let tells =
+        |e: &Event| matches!(e, Event::HostLost { host, .. } | Event::HostMissing { host, .. } if *host == name);
+    let news = world.root.events.iter().find(|(t, e)| t >= at_us && tells(e));
     match news {
         Some((told_us, _)) if told_us - at_us > limit_ms * 1_000 => {
             wrong.push(format!("the loss of host {host} was noticed only after {} ms", (told_us - at_us) / 1_000));

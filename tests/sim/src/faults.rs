@@ -26,6 +26,8 @@ pub enum Fault {
     Interrupt(i32),
     /// The agent of a host is started only now.
     Start(HostIndex),
+    /// Agents that have died are started again.
+    Restart,
 }
 
 /// Whom a fault strikes.
@@ -54,6 +56,8 @@ pub enum Moment {
     Ending,
     /// When the first rank has returned.
     FirstReturn,
+    /// When the job is over.
+    Over,
 }
 
 /// A fault and its moment.
@@ -80,6 +84,7 @@ impl World {
                 Some(HostIndex(0))
             }
             Fault::Start(host) => Some(host),
+            Fault::Restart => self.restart(),
         };
         let Some(host) = host else { return };
         self.struck.push((self.now_us, fault, host));
@@ -117,8 +122,18 @@ impl World {
                     agent.power = Power::On;
                 }
             }
-            Fault::Interrupt(_) => {}
+            Fault::Interrupt(_) | Fault::Restart => {}
         }
+    }
+
+    /// Starts every agent that has died. Names the first one.
+    fn restart(&mut self) -> Option<HostIndex> {
+        let mut first = None;
+        for (i, agent) in self.agents.iter_mut().enumerate().filter(|(_, a)| a.power == Power::Crashed) {
+            agent.power = Power::On;
+            first.get_or_insert(HostIndex(i as u32));
+        }
+        first
     }
 
     /// The kernels at both ends give up connections whose wire is cut, in their own time.

@@ -6,6 +6,7 @@
 //! run again.
 
 pub mod agent;
+pub mod blobs;
 pub mod check;
 pub mod faults;
 pub mod queue;

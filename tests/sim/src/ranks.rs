@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use muster_core::job::lease::Lease;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    Abort, AbortCause, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
-    ProcStarted, Report, Share, Signal, Spec, Stamp, Started,
+    Abort, AbortCause, Answer, Ask, Call, CallAnswer, Ended, Exits, FenceState, Heartbeat, Initialised, Kill, Message,
+    Phase, ProcEnd, ProcExit, ProcStarted, Report, Share, Signal, Spec, Stamp, Started,
 };
 use muster_protocol::{Frame, Group, HostIndex, HostSet, ProcId, Rank};
 
+use crate::blobs::{blob, open};
 use crate::rng::Rng;
 
 /// What every rank of a job does.
@@ -25,6 +26,8 @@ pub struct Program {
     pub blob_bytes: usize,
     /// One rank does something else instead of arriving at a fence.
     pub odd: Option<(ProcId, u64, Odd)>,
+    /// Every rank publishes a name after initialising, and waits until that is done.
+    pub publishes: bool,
     /// Ranks, of a hundred, that ignore the polite kill.
     pub stubborn_percent: u64,
 }
@@ -79,6 +82,8 @@ struct LocalRank {
     started: bool,
     phase: Phase,
     arrived: bool,
+    /// It has asked for its name to be published.
+    asked: bool,
     end: Option<ProcExit>,
 }
 
@@ -106,6 +111,10 @@ pub struct Ranks {
     ended: Option<Ended>,
     started: Vec<ProcStarted>,
     exits: Vec<ProcExit>,
+    /// Calls without an answer, by their numbers.
+    calls: BTreeMap<u64, ProcId>,
+    next_call: u64,
+    aborted: bool,
     acts: Vec<RankAct>,
 }
 
@@ -127,6 +136,9 @@ impl Ranks {
             ended: None,
             started: Vec::new(),
             exits: Vec::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            aborted: false,
             acts: Vec::new(),
         }
     }
@@ -152,6 +164,16 @@ impl Ranks {
     /// Whether nothing of the job is left here.
     pub fn is_over(&self) -> bool {
         self.ended.is_some()
+    }
+
+    /// Living ranks whose call has no answer yet.
+    pub fn unanswered(&self) -> Vec<ProcId> {
+        self.calls.values().copied().filter(|p| self.ranks.get(p).is_some_and(|r| r.end.is_none())).collect()
+    }
+
+    /// Whether a rank here has asked for the end of the job.
+    pub fn aborted(&self) -> bool {
+        self.aborted
     }
 
     /// Fences of the first group that are over here.
@@ -189,6 +211,7 @@ impl Ranks {
             Kind::Signal => self.end_ranks(Signal::read(frame)?.signal),
             Kind::Kill => self.kill(Kill::read(frame)?.grace_ms),
             Kind::Query => self.query(),
+            Kind::CallAnswer => self.answered(CallAnswer::read(frame)?),
             Kind::Heartbeat => self.lease.renew(&Heartbeat::read(frame)?, now_ms),
             Kind::FenceDown => self.fence_down(frame),
             Kind::Resync => self.resync(),
@@ -209,7 +232,8 @@ impl Ranks {
         for one in &share.procs {
             let proc = ProcId(spec.first_proc.0 + one.rank.0);
             let (group, rank) = (share.group, one.rank);
-            let state = LocalRank { group, rank, started: false, phase: Phase::Untouched, arrived: false, end: None };
+            let phase = Phase::Untouched;
+            let state = LocalRank { group, rank, started: false, phase, arrived: false, asked: false, end: None };
             self.ranks.insert(proc, state);
             self.later(2_000, RankEvent::Running(proc));
         }
@@ -307,7 +331,8 @@ impl Ranks {
                 if !procs.is_empty() {
                     self.up(&Exits { procs });
                 }
-                let ended = Ended { host: self.me, streams: Vec::new(), survivors: Vec::new() };
+                let ended =
+                    Ended { hosts: [self.me].into_iter().collect(), streams: Vec::new(), survivors: Vec::new() };
                 self.up(&ended);
                 self.ended = Some(ended);
             }
@@ -339,12 +364,17 @@ impl Ranks {
     /// Initialise, arrive at every fence, finalise and return.
     fn step(&mut self, proc: ProcId) {
         let Some(rank) = self.ranks.get(&proc).filter(|r| r.end.is_none() && !r.arrived) else { return };
+        if self.calls.values().any(|waiting| *waiting == proc) {
+            return;
+        }
         let (group, number, phase) = (rank.group, rank.rank, rank.phase);
         let seq = self.groups.get(&group).map_or(0, |g| g.seq);
         if phase == Phase::Untouched {
             self.set_phase(proc, Phase::Initialised);
             self.up(&Initialised { group, rank: number });
             self.later(self.program.step_us, RankEvent::Step(proc));
+        } else if self.program.publishes && !rank.asked {
+            self.publish(proc);
         } else if let Some((odd, at, what)) = self.program.odd
             && odd == proc
             && at == seq
@@ -358,6 +388,25 @@ impl Ranks {
         }
     }
 
+    fn publish(&mut self, proc: ProcId) {
+        if let Some(rank) = self.ranks.get_mut(&proc) {
+            rank.asked = true;
+        }
+        let token = self.next_call;
+        self.next_call += 1;
+        self.calls.insert(token, proc);
+        let ask = Ask::Publish { name: format!("name of {proc}"), port: "port".to_owned() };
+        self.up(&Call { proc, token, ask });
+    }
+
+    fn answered(&mut self, message: CallAnswer) {
+        let Some(proc) = self.calls.remove(&message.token) else { return };
+        if message.answer != Answer::Done {
+            self.wrong(format!("process {proc} cannot publish a name of its own: {:?}", message.answer));
+        }
+        self.later(self.program.step_us, RankEvent::Step(proc));
+    }
+
     fn set_phase(&mut self, proc: ProcId, phase: Phase) {
         if let Some(rank) = self.ranks.get_mut(&proc) {
             rank.phase = phase;
@@ -368,7 +417,10 @@ impl Ranks {
         match what {
             Odd::Exit(code) => self.exit(proc, ProcEnd::Exited(code)),
             Odd::Crash(signal) => self.exit(proc, ProcEnd::Signaled { signal, core: false }),
-            Odd::Abort(code) => self.up(&Abort { proc, cause: AbortCause::Asked { code, message: String::new() } }),
+            Odd::Abort(code) => {
+                self.aborted = true;
+                self.up(&Abort { proc, cause: AbortCause::Asked { code, message: String::new() } });
+            }
             Odd::Hang => {}
         }
     }
@@ -408,13 +460,10 @@ impl Ranks {
         local.seq += 1;
         local.in_flight = false;
         let members = local.members.clone();
-        if !self.killed {
-            // A result that was cut in two by the death of an inner agent only ever reaches ranks that are being killed.
-            let found = open(whole, seq);
-            let wanted: Vec<u32> = members.iter().map(|h| h.0).collect();
-            if found.as_deref() != Some(&wanted) {
-                self.wrong(format!("fence {seq} brings hosts {found:?} instead of {wanted:?}"));
-            }
+        let found = open(whole, seq);
+        let wanted: Vec<u32> = members.iter().map(|h| h.0).collect();
+        if found.as_deref() != Some(&wanted) {
+            self.wrong(format!("fence {seq} brings hosts {found:?} instead of {wanted:?}"));
         }
         let waiting: Vec<ProcId> =
             self.ranks.iter().filter(|(_, r)| r.group == group && r.arrived).map(|(p, _)| *p).collect();
@@ -425,32 +474,4 @@ impl Ranks {
             self.later(self.program.step_us, RankEvent::Step(proc));
         }
     }
-}
-
-/// A host's part of a fence: its index, the fence, its length, filling.
-fn blob(host: HostIndex, seq: u64, bytes: usize) -> Bytes {
-    let filling = bytes.saturating_sub(12);
-    let mut blob = BytesMut::with_capacity(12 + filling);
-    blob.put_u32(host.0);
-    blob.put_u32(seq as u32);
-    blob.put_u32(filling as u32);
-    blob.put_bytes(host.0 as u8, filling);
-    blob.freeze()
-}
-
-/// The hosts in a fence's result, in ascending order, repeated ones repeated; `None` when it is not made of such parts.
-fn open(mut whole: Bytes, seq: u64) -> Option<Vec<u32>> {
-    let mut hosts = Vec::new();
-    while !whole.is_empty() {
-        if whole.len() < 12 {
-            return None;
-        }
-        let (host, at, filling) = (whole.get_u32(), whole.get_u32(), whole.get_u32() as usize);
-        if u64::from(at) != seq || filling > whole.len() || !whole.split_to(filling).iter().all(|b| *b == host as u8) {
-            return None;
-        }
-        hosts.push(host);
-    }
-    hosts.sort_unstable();
-    Some(hosts)
 }

@@ -1,11 +1,14 @@
 //! The launcher: what its shell does around the root of the tree and the job.
 
+use std::collections::BTreeSet;
+
 use muster_core::exit::Outcome;
 use muster_core::hosts::{HostList, HostSpec, Origin};
 use muster_core::job::{Cause, Job, JobAct, JobSetup};
 use muster_core::plan::Placed;
 use muster_core::tree::{Act, TreeNode};
 use muster_protocol::event::Event;
+use muster_protocol::frame::Kind;
 use muster_protocol::message::{Adopt, App, Bootstrap, HostEntry, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 
@@ -21,12 +24,17 @@ pub struct Root {
     pub tree: TreeNode,
     /// The job.
     pub job: Job,
+    radix: u32,
     /// How it ended, once for every time it said so, and when.
     pub over: Vec<(u64, Outcome, Option<Cause>)>,
     /// Everything it told the world, and when.
     pub events: Vec<(u64, Event)>,
+    /// Kinds of the frames that came up, and from which host.
+    pub heard: Vec<(Kind, HostIndex)>,
     /// What it did after it had said that the job is over.
     pub after_over: Vec<String>,
+    /// Processes whose output it still waits for.
+    pub owed: BTreeSet<ProcId>,
     /// It has closed its connections.
     pub gone: bool,
 }
@@ -35,15 +43,24 @@ impl Root {
     /// A launcher that begins to connect.
     pub fn new(scenario: &Scenario) -> Self {
         let mut tree = TreeNode::new(None, STAMP);
-        let hosts = (0..scenario.hosts).map(|i| HostEntry {
-            index: HostIndex(i),
-            name: host_name(i),
-            port: 2222,
-            address: None,
-        });
-        tree.adopt(Adopt { hosts: hosts.collect(), radix: scenario.radix }, 0);
-        let job = Job::new(setup(scenario));
-        Self { tree, job, over: Vec::new(), events: Vec::new(), after_over: Vec::new(), gone: false }
+        let hosts = (0..scenario.hosts).map(entry).collect();
+        tree.adopt(Adopt { hosts, radix: scenario.radix }, 0);
+        let setup = setup(scenario);
+        let mute = (0..).zip(&setup.placed).filter(|(_, at)| scenario.mute.contains(&at.host));
+        let owed = mute.map(|(proc, _)| ProcId(proc)).collect();
+        let job = Job::new(setup);
+        let radix = scenario.radix;
+        Self {
+            tree,
+            job,
+            radix,
+            over: Vec::new(),
+            events: Vec::new(),
+            heard: Vec::new(),
+            after_over: Vec::new(),
+            owed,
+            gone: false,
+        }
     }
 
     /// Decides everything that follows from what happened. What is to be done on the network is added to `acts`.
@@ -54,7 +71,10 @@ impl Root {
             let idle = tree_acts.is_empty();
             for act in tree_acts {
                 match act {
-                    Act::Up(frame) => self.job.frame(&frame),
+                    Act::Up(frame) => {
+                        self.heard.push((frame.header.kind, frame.header.host));
+                        self.job.frame(&frame);
+                    }
                     other => acts.push(other),
                 }
             }
@@ -63,7 +83,7 @@ impl Root {
                 return news;
             }
             for act in job_acts {
-                if !self.over.is_empty() {
+                if !self.over.is_empty() && !matches!(act, JobAct::OutputLost(_)) {
                     self.after_over.push(format!("{act:?}"));
                 }
                 match act {
@@ -72,12 +92,21 @@ impl Root {
                         news.push(event.clone());
                         self.events.push((now_us, event));
                     }
+                    JobAct::Redial(host) => {
+                        let order = Adopt { hosts: vec![entry(host.0)], radix: self.radix };
+                        self.tree.adopt(order, now_us / 1_000);
+                    }
                     JobAct::Over { outcome, cause } => self.over.push((now_us, outcome, cause)),
-                    JobAct::StreamsEnd(_) | JobAct::NewGroup(..) | JobAct::OutputLost(_) => {}
+                    JobAct::OutputLost(procs) => self.owed.retain(|proc| !procs.contains(proc)),
+                    JobAct::StreamsEnd(_) | JobAct::NewGroup(..) => {}
                 }
             }
         }
     }
+}
+
+fn entry(index: u32) -> HostEntry {
+    HostEntry { index: HostIndex(index), name: host_name(index), port: 2222, address: None }
 }
 
 /// A host's name.
@@ -129,5 +158,6 @@ fn spec(size: u32) -> Spec {
         rlimits: Vec::new(),
         window_bytes: 0,
         job: "sim".to_owned(),
+        env: Vec::new(),
     }
 }

@@ -27,6 +27,8 @@ pub struct Scenario {
     pub latency_us: (u64, u64),
     /// Hosts whose agents answer dials late, and how late, in microseconds.
     pub slow: Vec<(HostIndex, u64)>,
+    /// Hosts whose output never arrives: the launcher waits for it until they are lost.
+    pub mute: Vec<HostIndex>,
     /// What ranks do.
     pub program: Program,
     /// What goes wrong.
@@ -46,7 +48,15 @@ impl Scenario {
             grace_ms: 1_000,
             latency_us: (100, 2_000),
             slow: Vec::new(),
-            program: Program { fences: 3, step_us: 20_000, blob_bytes: 64, odd: None, stubborn_percent: 0 },
+            mute: Vec::new(),
+            program: Program {
+                fences: 3,
+                step_us: 20_000,
+                blob_bytes: 64,
+                odd: None,
+                publishes: false,
+                stubborn_percent: 0,
+            },
             faults: Vec::new(),
         }
     }
@@ -80,11 +90,13 @@ impl Scenario {
             grace_ms: rng.pick(&[200, 1_000, 5_000]),
             latency_us: (100, slowest_us),
             slow: Vec::new(),
+            mute: Vec::new(),
             program: Program {
                 fences: rng.range(0, 5),
                 step_us,
                 blob_bytes: if !large && rng.chance(10) { 700_000 } else { rng.range(12, 500) as usize },
                 odd: None,
+                publishes: false,
                 stubborn_percent: rng.pick(&[0, 0, 30]),
             },
             faults: Vec::new(),
@@ -101,6 +113,7 @@ impl Scenario {
             let planned = random_fault(&mut rng, hosts, scenario.program.fences);
             scenario.faults.push(planned);
         }
+        scenario.program.publishes = rng.chance(30);
         scenario
     }
 

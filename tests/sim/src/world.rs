@@ -64,6 +64,8 @@ pub struct World {
     next_probe: u64,
     planned: Vec<Planned>,
     joined: BTreeSet<HostIndex>,
+    /// The launcher has all output, or will never have it.
+    leaving: bool,
 }
 
 /// The node of a host's agent.
@@ -106,6 +108,7 @@ impl World {
             next_probe: 0,
             planned: scenario.faults.clone(),
             joined: BTreeSet::new(),
+            leaving: false,
             scenario,
         };
         world.queue.push(0, ROOT, What::Heartbeat);
@@ -393,6 +396,11 @@ impl World {
                 (ranks > 0).then_some((HostIndex(i as u32), ranks))
             };
             self.ranks_at_over = self.agents.iter().enumerate().filter_map(alive).collect();
+            let now_us = self.now_us;
+            self.moment(|m| (*m == Moment::Over).then_some(now_us));
+        }
+        if !self.leaving && !self.root.over.is_empty() && self.root.owed.is_empty() {
+            self.leaving = true;
             self.queue.push(self.now_us + FAREWELL_US, ROOT, What::Farewell);
         }
         for event in news {

@@ -130,14 +130,44 @@ fn an_inner_agents_death() {
 #[test]
 fn an_inner_agents_death_while_the_job_connects_or_ends() {
     // When all 60 have joined, some hosts never hear what they should have run.
-    for moment in [Moment::Joined(20), Moment::Joined(45), Moment::Joined(60)] {
-        let world = good(Scenario::calm(60, 3).with(moment, Fault::Crash(Victim::Inner)));
-        assert_eq!(outcome(&world), Outcome::HostLost, "{moment:?}");
-    }
+    let world = good(Scenario::calm(60, 3).with(Moment::Joined(60), Fault::Crash(Victim::Inner)));
+    assert_eq!(outcome(&world), Outcome::HostLost);
     let mut scenario = Scenario::calm(60, 3).with(Moment::Ending, Fault::Crash(Victim::Inner));
+    scenario.program.odd = Some((ProcId(7), 1, Odd::Exit(0)));
+    let world = good(scenario.clone());
+    assert_eq!((outcome(&world), lost(&world).len()), (Outcome::Rank(1), 1), "the first cause stays");
+    // An abort may be a library's answer to the loss of the host, which only was told later.
     scenario.program.odd = Some((ProcId(7), 1, Odd::Abort(7)));
-    let world = good(scenario);
-    assert_eq!((outcome(&world), lost(&world).len()), (Outcome::Rank(7), 1), "the first cause stays");
+    assert_eq!(outcome(&good(scenario)), Outcome::HostLost);
+}
+
+#[test]
+fn a_host_that_is_lost_while_others_are_awaited_is_missing_again_until_the_time_to_connect_is_over() {
+    let missing = |world: &World, victim: HostIndex| {
+        when(
+            world,
+            |e| matches!(e, Event::HostMissing { host, text, .. } if *host == format!("h{victim}") && text.starts_with("connected, then lost")),
+        )
+    };
+    for moment in [Moment::Joined(20), Moment::Joined(45)] {
+        for victim in [Victim::Inner, Victim::InnerChild] {
+            let dies = Scenario::calm(60, 3).with(moment, Fault::Crash(victim));
+            let world = good(dies.clone().with(Moment::At(4_000_000), Fault::Restart));
+            let (struck_us, _, host) = world.struck[0];
+            assert!(missing(&world, host).is_some_and(|at_us| at_us < struck_us + 1_000_000), "{moment:?} {victim:?}");
+            assert_eq!((outcome(&world), lost(&world).len()), (Outcome::Success, 0), "{moment:?} {victim:?}");
+            let world = good(dies);
+            assert_eq!((outcome(&world), lost(&world).len()), (Outcome::HostUnreachable, 0), "{moment:?} {victim:?}");
+            assert!(world.root.over[0].0 >= 60_000_000, "{moment:?} {victim:?}");
+        }
+    }
+    // Its parent does not reach it any more, but the launcher does.
+    let world = good(
+        Scenario::calm(60, 3)
+            .with(Moment::Joined(45), Fault::CutParent(Victim::InnerChild))
+            .with(Moment::At(1_000), Fault::Start(HostIndex(59))),
+    );
+    assert_eq!((outcome(&world), lost(&world).len()), (Outcome::Success, 0));
 }
 
 #[test]
@@ -179,6 +209,24 @@ fn a_host_that_is_cut_off_ends_its_ranks_with_its_lease() {
     assert_eq!(ranks(&world), 2);
     world.run_until(15_000_000);
     assert_eq!(ranks(&world), 0);
+}
+
+#[test]
+fn a_host_that_is_lost_with_output_when_the_job_is_over_does_not_keep_the_launcher() {
+    for fault in [Fault::Crash, Fault::Off, Fault::Isolate] {
+        // One with many below it, and one with none.
+        for host in [HostIndex(0), HostIndex(50)] {
+            let mut scenario = Scenario::calm(60, 3).with(Moment::Over, fault(Victim::Host(host)));
+            scenario.mute = vec![host];
+            let world = good(scenario);
+            assert!(world.root.gone && world.root.owed.is_empty());
+            assert_eq!(
+                outcome(&world),
+                Outcome::Success,
+                "what is missing is seen by whoever waits for it, not by the job"
+            );
+        }
+    }
 }
 
 #[test]

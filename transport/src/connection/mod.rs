@@ -112,6 +112,11 @@ impl Framed {
         Ok(())
     }
 
+    /// Moves the connection to the runtime that this is called in.
+    pub fn rehome(&mut self) -> std::io::Result<()> {
+        self.get_mut().rehome()
+    }
+
     /// Splits the connection into its ends; up to `queue_frames` frames wait for the network.
     pub fn spawn(self, queue_frames: usize, tasks: &TaskTracker) -> (Sender, Receiver) {
         let traffic = self.traffic().clone();

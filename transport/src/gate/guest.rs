@@ -73,6 +73,11 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Moves the connection to the runtime that this is called in.
+    pub fn rehome(&mut self) -> std::io::Result<()> {
+        self.framed.rehome()
+    }
+
     /// Answers with a welcome and keeps the connection; the welcome is its first frame.
     pub fn welcome(self, welcome: Welcome, queue_frames: usize, tasks: &TaskTracker) -> (Sender, Receiver) {
         let (sender, receiver) = self.framed.spawn(queue_frames, tasks);

@@ -7,11 +7,13 @@
 //! Rules of the border:
 //! - A rank is named by its [`ProcId`]; at most one live process has it. A second `Spawn` of a living one is refused.
 //! - Orders are carried out one after the other, in the order given. But an order that ends ranks (`Kill`, `Sweep`,
-//!   `Shutdown`) also cancels those starts of its ranks that were ordered before it and have not begun.
+//!   `Shutdown`) waits for no start: it cancels those starts of its ranks that were ordered before it and have not begun,
+//!   and the one that is under way ends its rank as soon as it comes back, or before.
 //! - For every `Spawn` there is one `Spawned` or `SpawnFailed`, and after `Spawned` one `Exited`. That is all a rank
 //!   ever reports, so the reports waiting to be read are bounded by the ranks ordered.
-//! - For every `Sweep` there is one `Swept`, after the `Exited` of every rank that the sweep ended. A new generation
-//!   starts after a `Swept` without survivors; so a report never belongs to an older generation than its reader.
+//! - For every `Sweep` there is one `Swept`, after the `Exited` of every rank that the sweep ended; a start that hangs is a
+//!   survivor. A new generation starts after a `Swept` without survivors; so a report never belongs to an older
+//!   generation than its reader.
 //! - After `Shutdown` comes one last `Swept`, then nothing.
 
 use std::collections::BTreeSet;

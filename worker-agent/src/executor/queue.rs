@@ -28,7 +28,13 @@ pub(super) enum Next {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Next>,
+    /// How many of them end ranks.
+    endings: usize,
     closed: bool,
+}
+
+fn is_ending(next: &Next) -> bool {
+    matches!(next, Next::Order(Order::Kill { .. } | Order::Sweep | Order::Shutdown))
 }
 
 impl Queue {
@@ -54,7 +60,9 @@ impl Queue {
             }
             Order::Spawn(_) | Order::Signal { .. } => {}
         }
-        self.waiting.push_back(Next::Order(order));
+        let next = Next::Order(order);
+        self.endings += usize::from(is_ending(&next));
+        self.waiting.push_back(next);
         Ok(())
     }
 
@@ -70,20 +78,25 @@ impl Queue {
             .collect();
     }
 
-    /// The next one.
-    pub(super) fn pop(&mut self) -> Option<Next> {
-        self.waiting.pop_front()
-    }
-
-    /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// The next one. While a start is under way the next start waits, and with it what was ordered after it; but what ends
+    /// ranks never waits for a start.
+    pub(super) fn pop(&mut self, starting: bool) -> Option<Next> {
+        let waits = |next: &Next| starting && matches!(next, Next::Order(Order::Spawn(_)));
+        let at = match self.waiting.front() {
+            Some(first) if waits(first) && self.endings > 0 => self.waiting.iter().position(is_ending)?,
+            Some(first) if !waits(first) => 0,
+            _ => return None,
+        };
+        let next = self.waiting.remove(at)?;
+        self.endings -= usize::from(is_ending(&next));
+        Some(next)
     }
 
     /// Takes no more orders and forgets those that wait.
     pub(super) fn close(&mut self) {
         self.closed = true;
         self.waiting.clear();
+        self.endings = 0;
     }
 }
 
@@ -119,7 +132,7 @@ mod tests {
             Next::Order(Order::Sweep) => "sweep".to_owned(),
             Next::Order(Order::Shutdown) => "shutdown".to_owned(),
         };
-        std::iter::from_fn(|| queue.pop().map(name)).collect()
+        std::iter::from_fn(|| queue.pop(false).map(name)).collect()
     }
 
     #[test]
@@ -131,8 +144,20 @@ mod tests {
                 queue.push(order).unwrap();
             }
             assert_eq!(drain(&mut queue), ["cancelled 0", "signal", "cancelled 1", name, "start 0"]);
-            assert!(queue.is_empty());
         }
+    }
+
+    #[test]
+    fn what_ends_ranks_does_not_wait_for_a_start_that_is_under_way_and_everything_else_keeps_its_place() {
+        let mut queue = Queue::default();
+        let signal = || Order::Signal { procs: Which::All, signal: 10 };
+        for order in [signal(), spawn(1), signal(), kill(Which::Some(vec![ProcId(0)]))] {
+            queue.push(order).unwrap();
+        }
+        assert!(matches!(queue.pop(true), Some(Next::Order(Order::Signal { .. }))));
+        assert!(matches!(queue.pop(true), Some(Next::Order(Order::Kill { .. }))));
+        assert!(queue.pop(true).is_none());
+        assert_eq!(drain(&mut queue), ["start 1", "signal"]);
     }
 
     #[test]
@@ -158,6 +183,7 @@ mod tests {
         assert_eq!(queue.push(Order::Sweep), Err(OrderError::Full { limit }));
         queue.push(Order::Shutdown).unwrap();
         queue.close();
-        assert_eq!((queue.push(Order::Shutdown), queue.is_empty()), (Err(OrderError::Gone), true));
+        assert_eq!(queue.push(Order::Shutdown), Err(OrderError::Gone));
+        assert!(queue.pop(true).is_none());
     }
 }

@@ -1,33 +1,31 @@
-//! The executor inside the agent's own process: one thread that starts, watches and ends the ranks.
+//! The executor inside the agent's own process: one thread that watches and ends the ranks, and one that starts them.
 //!
-//! One thread and no other, because a rank dies with the *thread* that started it; and a thread of its own, so that a start
-//! from a slow file system delays nothing of the session. It sleeps until an order, an end or a deadline wakes it; after
-//! each start it looks at all three again.
-//!
-//! A limit: while the kernel waits inside one start, for a program on a file server that is gone, this thread waits with
-//! it, and what is ordered meanwhile is done when the kernel gives up. Nothing can interrupt it; the session half goes on
-//! to be heard.
+//! The first sleeps until an order, a finished start, an end or a deadline wakes it. The second does one start after the
+//! other and may hang in one, for a program on a file server that is gone: other starts wait for that one, but signals, ends
+//! and sweeps do not, and a rank that is to end is killed even before its program runs.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use muster_protocol::ProcId;
 use muster_sys::children::Owner;
 use muster_sys::clock::boottime_ms;
 use muster_sys::pipe::Bell;
 use muster_sys::poll::{Poller, Trigger};
-use muster_sys::spawn::{SpawnError, SpawnOrder, Spawned, Spawner};
-use muster_sys::subreaper::{self, Strangers};
+use muster_sys::spawn::{SpawnError, Spawned, Spawner, kill_starting};
+use muster_sys::subreaper::{self, Strangers, Survivor};
 use muster_sys::{reap, signals};
 
-use super::border::{Executor, Order, OrderError, PMI_FD_NUMBER, RankOrder, Report, SpawnFailure, Stage};
+use super::border::{Executor, Order, OrderError, RankOrder, Report, SpawnFailure, Stage, Which};
 use super::failure::errno::{EAGAIN, EBUSY, ECANCELED, EEXIST, EIO};
+use super::leavings::Leavings;
 use super::queue::{Next, Queue};
 use super::ranks::{Act, Look, RankTable, Refusal};
-use super::stdio::{self, AgentEnds, RankEnds};
+use super::starts::{Starter, Starts, program};
+use super::stdio::{self, AgentEnds};
 
 const TOKEN_ORDERS: u64 = 0;
 const TOKEN_CHILDREN: u64 = 1;
@@ -70,6 +68,14 @@ impl LocalExecutor {
     /// Starts the thread, and makes this process the one that orphans fall to. Reports go to `report`, on that thread: it
     /// must not block.
     pub fn start(report: Box<dyn Fn(Report) + Send>) -> Result<Self, StartError> {
+        Self::start_with(report, |owner| Ok(Box::new(Spawner::new(owner)?)))
+    }
+
+    /// The same, with another way to start processes.
+    pub fn start_with(
+        report: Box<dyn Fn(Report) + Send>,
+        starter: impl FnOnce(Owner) -> io::Result<Box<dyn Starter>>,
+    ) -> Result<Self, StartError> {
         subreaper::become_subreaper().map_err(failed("becoming a subreaper"))?;
         // Before there is any rank: whoever is here already is not ours.
         let strangers = Strangers::here().unwrap_or_else(|e| {
@@ -87,15 +93,18 @@ impl LocalExecutor {
         poller.add(shared.bell.as_fd(), TOKEN_ORDERS, Trigger::Level).map_err(failed("watching for orders"))?;
         let children = signals::child_bell().map_err(failed("handling the end of children"))?;
         poller.add(children, TOKEN_CHILDREN, Trigger::Edge).map_err(failed("watching for the end of children"))?;
+        let starter = starter(owner).map_err(failed("mapping a stack"))?;
+        let bell = Arc::clone(&shared);
         let worker = Worker {
             shared: Arc::clone(&shared),
             report,
             owner,
             strangers,
-            spawner: Spawner::new(owner).map_err(failed("mapping a stack"))?,
+            starts: Starts::new(starter, move || bell.bell.ring()).map_err(failed("starting a thread"))?,
             poller,
             table: RankTable::default(),
             pidfds: BTreeMap::new(),
+            leavings: Leavings::default(),
             shutdown: false,
         };
         let thread = std::thread::Builder::new()
@@ -135,10 +144,11 @@ struct Worker {
     report: Box<dyn Fn(Report) + Send>,
     owner: Owner,
     strangers: Strangers,
-    spawner: Spawner,
+    starts: Starts,
     poller: Poller,
     table: RankTable,
     pidfds: BTreeMap<i32, OwnedFd>,
+    leavings: Leavings,
     shutdown: bool,
 }
 
@@ -157,10 +167,12 @@ impl Worker {
         signals::block_for_helper_thread();
         let mut ready = Vec::new();
         // Whoever has ended before the first wait rings for nobody.
-        let (mut ended, mut more) = (true, false);
+        let mut ended = true;
         loop {
-            let deadline = self.table.next_deadline_ms().map(|at| at.saturating_sub(boottime_ms()));
-            if let Err(e) = self.poller.wait(&mut ready, if more { Some(0) } else { deadline }) {
+            let start = self.starts.under_way.as_ref().and_then(|start| start.next_due_ms());
+            let due = self.table.next_deadline_ms().into_iter().chain(start).min();
+            let deadline = due.map(|at| at.saturating_sub(boottime_ms()));
+            if let Err(e) = self.poller.wait(&mut ready, deadline) {
                 tracing::error!("the executor cannot wait for its ranks any more and ends, and they with it: {e}");
                 return;
             }
@@ -172,7 +184,8 @@ impl Worker {
                     rank => self.reap_rank(rank),
                 }
             }
-            more = self.take_orders();
+            self.take_started();
+            self.take_orders();
             // After the ranks, whose ends may have hidden those of orphans.
             if std::mem::take(&mut ended)
                 && let Err(e) = reap::reap_adopted()
@@ -181,32 +194,44 @@ impl Worker {
             }
             let due = self.table.due(boottime_ms());
             self.perform(due);
+            self.hurry_start();
             if self.look() && self.shutdown {
                 return;
             }
         }
     }
 
-    /// Carries out orders up to the first start, which may take long. Says whether more wait.
-    fn take_orders(&mut self) -> bool {
-        // One by one, so that the lock is never held during a start.
+    /// Carries out orders. The start that is under way keeps those that come after the next start waiting.
+    fn take_orders(&mut self) {
         loop {
-            let next = self.shared.queue().pop();
-            let Some(next) = next else { return false };
+            let next = self.shared.queue().pop(self.starts.under_way.is_some());
+            let Some(next) = next else { return };
             let now = boottime_ms();
             let acts = match next {
                 Next::Order(Order::Spawn(rank)) => {
-                    self.spawn(&rank);
-                    return !self.shared.queue().is_empty();
+                    self.spawn(rank);
+                    continue;
                 }
                 Next::Cancelled(rank) => {
                     self.not_started(&rank, SpawnError { stage: Stage::Prepare, errno: ECANCELED });
                     continue;
                 }
-                Next::Order(Order::Signal { procs, signal }) => self.table.signal(&procs, signal),
-                Next::Order(Order::Kill { which, grace_ms }) => self.table.kill(&which, grace_ms, now),
-                Next::Order(Order::Sweep) => self.table.sweep(now),
+                Next::Order(Order::Signal { procs, signal }) => {
+                    if let Some(start) = &mut self.starts.under_way {
+                        start.signal(&procs, signal);
+                    }
+                    self.table.signal(&procs, signal)
+                }
+                Next::Order(Order::Kill { which, grace_ms }) => {
+                    self.end_start(&which, grace_ms, now);
+                    self.table.kill(&which, grace_ms, now)
+                }
+                Next::Order(Order::Sweep) => {
+                    self.end_start(&Which::All, 0, now);
+                    self.table.sweep(now)
+                }
                 Next::Order(Order::Shutdown) => {
+                    self.end_start(&Which::All, 0, now);
                     // A second one is not another sweep: after the first one's report comes nothing.
                     if std::mem::replace(&mut self.shutdown, true) { Vec::new() } else { self.table.sweep(now) }
                 }
@@ -215,13 +240,91 @@ impl Worker {
         }
     }
 
-    fn spawn(&mut self, rank: &RankOrder) {
-        match self.try_spawn(rank) {
-            Ok((pid, AgentEnds { stdin, stdout, stderr, pmi })) => {
-                (self.report)(Report::Spawned { proc: rank.proc, pid, stdin, stdout, stderr, pmi });
-            }
-            Err(error) => self.not_started(rank, error),
+    /// Who is about to be killed is looked at first, if need be.
+    fn before_killing(&mut self) {
+        let (owner, strangers) = (self.owner, &self.strangers);
+        self.leavings.before_killing(|| subreaper::relatives(owner, strangers));
+    }
+
+    fn end_start(&mut self, which: &Which, grace_ms: u64, now_ms: u64) {
+        self.before_killing();
+        if let Some(start) = &mut self.starts.under_way {
+            start.kill(which, grace_ms, now_ms);
         }
+    }
+
+    /// Kills the process that does not run its program yet, when its rank is to end.
+    fn hurry_start(&mut self) {
+        if let Some(start) = &mut self.starts.under_way
+            && start.attempt(boottime_ms())
+            && let Err(e) = kill_starting(self.owner)
+        {
+            tracing::warn!("cannot kill the process that is to run {}: {e}", start.program);
+        }
+    }
+
+    fn spawn(&mut self, rank: Box<RankOrder>) {
+        let prepare = |errno| SpawnError { stage: Stage::Prepare, errno };
+        let admitted = self.table.admits(rank.proc).map_err(|refusal| {
+            prepare(match refusal {
+                Refusal::Lives => EEXIST,
+                Refusal::Full => EAGAIN,
+                Refusal::Sweeping => EBUSY,
+            })
+        });
+        let ends = admitted.and_then(|()| {
+            let ends = stdio::open(rank.stdin, rank.pmi, self.table.len());
+            ends.map_err(|e| prepare(e.raw_os_error().unwrap_or(EIO)))
+        });
+        match ends {
+            Ok((theirs, ours)) => {
+                self.leavings.begin();
+                if let Err(rank) = self.starts.begin(rank, theirs, ours) {
+                    self.not_started(&rank, prepare(EIO));
+                }
+            }
+            Err(error) => self.not_started(&rank, error),
+        }
+    }
+
+    /// A start is done: what was ordered for its rank meanwhile is carried out now.
+    fn take_started(&mut self) {
+        let Some((done, ordered)) = self.starts.take_done() else { return };
+        let (proc, meant) = (done.rank.proc, Which::Some(vec![done.rank.proc]));
+        match done.result.and_then(|spawned| self.started(proc, spawned)) {
+            Ok(pid) => {
+                let AgentEnds { stdin, stdout, stderr, pmi } = done.ours;
+                (self.report)(Report::Spawned { proc, pid, stdin, stdout, stderr, pmi });
+            }
+            Err(error) => {
+                // A sweep may have waited for it.
+                self.table.child_ended();
+                return self.not_started(&done.rank, error);
+            }
+        }
+        let now = boottime_ms();
+        for signal in ordered.signals {
+            let acts = self.table.signal(&meant, signal);
+            self.perform(acts);
+        }
+        if let Some(at) = ordered.kill_at_ms {
+            let acts = self.table.kill(&meant, at.saturating_sub(now), now);
+            self.perform(acts);
+        }
+    }
+
+    fn started(&mut self, proc: ProcId, Spawned { pid, pidfd }: Spawned) -> Result<i32, SpawnError> {
+        self.table.started(proc, pid);
+        self.leavings.add(pid);
+        if let Err(e) = self.poller.add(pidfd.as_fd(), TOKEN_RANKS + u64::from(pid.unsigned_abs()), Trigger::Level) {
+            // Its end could not be seen, so it must not run.
+            self.table.exited(pid);
+            let _ = signals::send_group(pid, signals::KILL);
+            let _ = reap::reap(pid);
+            return Err(SpawnError { stage: Stage::Prepare, errno: e.raw_os_error().unwrap_or(EIO) });
+        }
+        self.pidfds.insert(pid, pidfd);
+        Ok(pid)
     }
 
     fn not_started(&self, rank: &RankOrder, error: SpawnError) {
@@ -229,33 +332,9 @@ impl Worker {
             proc: rank.proc,
             stage: error.stage,
             errno: error.errno,
-            program: rank.argv.first().map_or_else(String::new, |p| p.to_string_lossy().into_owned()),
+            program: program(rank),
             cwd: rank.cwd.as_ref().map(|d| d.to_string_lossy().into_owned()),
         }));
-    }
-
-    fn try_spawn(&mut self, rank: &RankOrder) -> Result<(i32, AgentEnds), SpawnError> {
-        let prepare = |errno| SpawnError { stage: Stage::Prepare, errno };
-        self.table.admits(rank.proc).map_err(|refusal| {
-            prepare(match refusal {
-                Refusal::Lives => EEXIST,
-                Refusal::Full => EAGAIN,
-                Refusal::Sweeping => EBUSY,
-            })
-        })?;
-        let io = |e: io::Error| prepare(e.raw_os_error().unwrap_or(EIO));
-        let (theirs, ours) = stdio::open(rank.stdin, rank.pmi, self.table.len()).map_err(io)?;
-        let Spawned { pid, pidfd } = start(&mut self.spawner, rank, &theirs)?;
-        self.table.started(rank.proc, pid);
-        if let Err(e) = self.poller.add(pidfd.as_fd(), TOKEN_RANKS + u64::from(pid.unsigned_abs()), Trigger::Level) {
-            // Its end could not be seen, so it must not run.
-            self.table.exited(pid);
-            let _ = signals::send_group(pid, signals::KILL);
-            let _ = reap::reap(pid);
-            return Err(io(e));
-        }
-        self.pidfds.insert(pid, pidfd);
-        Ok((pid, ours))
     }
 
     fn reap_rank(&mut self, token: u64) {
@@ -309,15 +388,25 @@ impl Worker {
         if !self.table.wants_look(boottime_ms()) {
             return false;
         }
+        self.before_killing();
         let found = subreaper::kill_round(self.owner, &self.strangers).unwrap_or_else(|e| {
             tracing::debug!("cannot look for what ranks left behind: {e}");
             // Not to see anybody is not to know that nobody is there.
             1
         });
-        match self.table.looked(found, boottime_ms()) {
+        // A start that has not come back may still bring a process.
+        let starting = self.starts.under_way.as_ref().map(|start| start.program.clone());
+        match self.table.looked(found.max(usize::from(starting.is_some())), boottime_ms()) {
             Look::Again => false,
             Look::Over { askers } => {
-                let survivors = if found == 0 { Vec::new() } else { subreaper::survivors(self.owner, &self.strangers) };
+                let mut survivors =
+                    if found == 0 { Vec::new() } else { subreaper::survivors(self.owner, &self.strangers) };
+                if found == 0 && starting.is_none() {
+                    self.leavings.clear();
+                }
+                if let Some(program) = starting.filter(|_| survivors.is_empty()) {
+                    survivors.push(Survivor { pid: 0, name: format!("the start of {program} hangs"), state: '?' });
+                }
                 for _ in 0..askers {
                     (self.report)(Report::Swept { survivors: survivors.clone() });
                 }
@@ -325,25 +414,4 @@ impl Worker {
             }
         }
     }
-}
-
-fn start(spawner: &mut Spawner, rank: &RankOrder, ends: &RankEnds) -> Result<Spawned, SpawnError> {
-    let number = PMI_FD_NUMBER.to_string();
-    let mut env = rank.env.joined();
-    if rank.pmi {
-        env.retain(|(name, _)| *name != "PMI_FD");
-        env.push((OsStr::new("PMI_FD"), OsStr::new(&number)));
-    }
-    spawner.spawn(&SpawnOrder {
-        argv: &rank.argv,
-        env: &env,
-        cwd: rank.cwd.as_deref(),
-        stdin: ends.stdin.as_fd(),
-        stdout: ends.stdout.as_fd(),
-        stderr: ends.stderr.as_fd(),
-        extra: ends.pmi.as_ref().map(|fd| (fd.as_fd(), PMI_FD_NUMBER)),
-        cpus: rank.cpus.as_deref(),
-        limits: &rank.limits,
-        umask: rank.umask,
-    })
 }

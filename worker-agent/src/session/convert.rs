@@ -5,12 +5,15 @@ use std::ffi::OsString;
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use muster_core::plan::AppSpec;
-use muster_core::pmi::{Answer as PmiAnswer, NameError, Phase as PmiPhase, SpawnRequest, Upcall};
+use muster_core::pmi::{Answer as PmiAnswer, Phase as PmiPhase, SpawnRequest, Upcall};
 use muster_protocol::message::{
     Answer, App, Ask, EnvVar, KeyValue, Phase, ProcEnd, Rlimit, SpawnApp, StartStage, Survivor as WireSurvivor,
 };
 
 use crate::executor::border::{ExitStatus, Resource, ResourceLimit, SpawnFailure, Stage, Survivor};
+
+/// What a rank is told when the root's answer belongs to another question.
+const NO_ANSWER: &str = "the launcher gave no answer that fits";
 
 pub(super) fn text(bytes: &Bytes) -> String {
     String::from_utf8_lossy(bytes).into_owned()
@@ -67,20 +70,21 @@ impl Asked {
 pub(super) fn answer(asked: Asked, answer: Answer) -> PmiAnswer {
     match (asked, answer) {
         (Asked::Publish, Answer::Done) => PmiAnswer::Published(Ok(())),
-        (Asked::Publish, _) => PmiAnswer::Published(Err(NameError::Taken)),
+        (Asked::Publish, Answer::Denied { why }) => PmiAnswer::Published(Err(why)),
+        (Asked::Publish, _) => PmiAnswer::Published(Err(NO_ANSWER.to_owned())),
         (Asked::Lookup, Answer::Found { port }) => PmiAnswer::Found(Some(Bytes::from(port))),
         (Asked::Lookup, _) => PmiAnswer::Found(None),
         (Asked::Unpublish, answer) => PmiAnswer::Unpublished(answer == Answer::Done),
         (Asked::Spawn, Answer::Spawned { kvsname, .. }) => PmiAnswer::Spawned { kvsname, errcodes: Vec::new() },
         (Asked::Spawn, Answer::Denied { why }) => PmiAnswer::SpawnFailed { reason: why },
-        (Asked::Spawn, _) => PmiAnswer::SpawnFailed { reason: "the launcher gave no answer that fits".to_owned() },
+        (Asked::Spawn, _) => PmiAnswer::SpawnFailed { reason: NO_ANSWER.to_owned() },
     }
 }
 
-/// The user's part of a program, as rank environments are made of it.
-pub(super) fn app_spec(app: &App) -> AppSpec {
+/// The user's part of a program, as rank environments are made of it; `common` is what all programs of its group have.
+pub(super) fn app_spec(common: &[EnvVar], app: &App) -> AppSpec {
     let mut spec = AppSpec { argv: app.argv.clone(), wdir: app.wdir.clone(), ..AppSpec::default() };
-    for var in &app.env {
+    for var in common.iter().chain(&app.env) {
         match &var.value {
             Some(value) => spec.env.push((var.name.clone(), value.clone())),
             None => spec.env_unset.push(var.name.clone()),
@@ -128,4 +132,21 @@ pub(super) fn limits(rlimits: &[Rlimit]) -> Vec<ResourceLimit> {
         Resource::from_name(&l.resource).map(|resource| ResourceLimit { resource, soft: l.soft, hard: l.hard })
     };
     rlimits.iter().filter_map(limit).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_core::pmi::NameError;
+
+    use super::*;
+
+    #[test]
+    fn a_rank_hears_why_its_name_is_not_published() {
+        for error in [NameError::Taken, NameError::Full, NameError::Length] {
+            let told = answer(Asked::Publish, Answer::Denied { why: error.to_string() });
+            assert_eq!(told, PmiAnswer::Published(Err(error.to_string())));
+        }
+        let other = answer(Asked::Publish, Answer::Found { port: "p".into() });
+        assert_eq!(other, PmiAnswer::Published(Err(NO_ANSWER.to_owned())));
+    }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use muster_core::tree::TreeNode;
 use muster_protocol::hello::{Hello, Role, Welcome};
 use muster_protocol::limits::{CONNECTION_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
-use muster_protocol::message::{Lost, Stamp, WantBulk};
-use muster_protocol::{Frame, HostIndex, Stream};
+use muster_protocol::message::{Lost, Stamp, WantBulk, Wanted};
+use muster_protocol::{Frame, HostIndex, Kind, Stream};
 use muster_sys::clock::boottime_ms;
 use muster_transport::connection::{Receiver, Sender};
 use muster_transport::dial::Dialer;
@@ -19,7 +19,7 @@ use super::bulk::{Bulk, BulkOrder, BulkReport};
 use super::pmi::{PmiInput, PmiSockets};
 use super::ranks::{RankAct, Ranks};
 use super::tree::{Introduction, TreeInput, TreeShell};
-use crate::executor::border::{Executor, Order, Report, Which};
+use crate::executor::border::{Executor, Order, Report, Survivor, Which};
 
 /// Time that streams of a job that was given up have to be taken by somebody, in milliseconds.
 const FINISH_MS: u64 = 2_000;
@@ -98,6 +98,8 @@ pub struct Job {
     /// When streams count as finished although nobody takes what is left of them.
     finish_by_ms: Option<u64>,
     shared_anything: bool,
+    /// The launcher lets go of this host for another one's job.
+    released: bool,
     tasks: TaskTracker,
 }
 
@@ -131,6 +133,7 @@ impl Job {
             given_up: false,
             finish_by_ms: None,
             shared_anything: false,
+            released: false,
             tasks: TaskTracker::new(),
         }
     }
@@ -175,6 +178,8 @@ impl Job {
             old.sender.abort();
         }
         if number > 1 {
+            // The old parent may be gone without its connections having noticed.
+            self.bulk.order(BulkOrder::DropUplink);
             self.ranks.new_parent();
             self.tree.node.reparented();
             if self.bulk_wanted {
@@ -187,16 +192,14 @@ impl Job {
     /// Takes the parent's bulk connection.
     pub fn take_bulk(&mut self, guest: Guest, welcome: Welcome) {
         self.bulk_wanted = false;
-        let queue = muster_protocol::limits::BULK_QUEUE_FRAMES_MAX;
-        let (sender, receiver) = guest.welcome(welcome, queue, &self.tasks);
-        self.bulk.order(BulkOrder::Uplink(sender, receiver));
+        self.bulk.order(BulkOrder::Uplink(Box::new(guest), welcome));
     }
 
     /// Something happened.
     pub fn handle(&mut self, input: JobInput, now_ms: u64) {
         match input {
             JobInput::Parent(number, frame) => self.parent_frame(number, frame, now_ms),
-            JobInput::ParentClosed(number, why) => self.parent_closed(number, &why),
+            JobInput::ParentClosed(number, why) => self.parent_closed(number, &why, now_ms),
             JobInput::Tree(TreeInput::Frame(edge, frame)) if !self.is_current(&frame) => {
                 tracing::warn!(edge = edge.0, kind = ?frame.header.kind, "a frame of another epoch or generation is dropped");
             }
@@ -224,9 +227,14 @@ impl Job {
         }
     }
 
-    fn parent_closed(&mut self, number: u64, why: &str) {
+    fn parent_closed(&mut self, number: u64, why: &str, now_ms: u64) {
         if self.parent.as_ref().is_some_and(|p| p.number == number) {
+            // What it has said before counts: the lease may just have become a long one.
+            self.settle(now_ms);
             self.parent = None;
+            if let Some(beat) = self.ranks.cut_off(now_ms) {
+                self.tree.node.shorten_lease(beat);
+            }
             if !self.ranks.is_over() {
                 tracing::warn!(job = self.name, why, "lost the parent");
             }
@@ -257,7 +265,8 @@ impl Job {
                 self.to_parent(frame);
             }
             for frame in outgoing.local {
-                self.shared_anything |= frame.header.kind == muster_protocol::Kind::Share;
+                self.shared_anything |= frame.header.kind == Kind::Share;
+                self.released |= frame.header.kind == Kind::Release && !self.was_served();
                 if let Err(bad) = self.ranks.frame(&frame, now_ms) {
                     tracing::error!(%bad, "a frame of the launcher cannot be read");
                 }
@@ -281,10 +290,10 @@ impl Job {
                     tracing::error!(%error, "the executor does not take orders");
                 }
             }
-            RankAct::Up(frame) => self.to_parent(frame),
+            RankAct::Up(frame) => self.tree.node.from_here(frame, boottime_ms()),
             RankAct::Fence(group, seq, blob) => {
                 if let Err(why) = self.tree.node.own_fence(group, seq, blob) {
-                    tracing::error!(why, "a fence of this host's ranks does not fit");
+                    self.ranks.fence_failed(group, &why);
                 }
             }
             RankAct::Running(report, window_bytes) => self.running(report, window_bytes),
@@ -328,13 +337,30 @@ impl Job {
 
     /// The agent is told to go: the launcher hears it before the ranks end.
     pub fn leave(&mut self, grace_ms: u64, why: &str, now_ms: u64) {
-        self.to_parent(self.stamp.frame(self.me, &Lost { host: self.me, why: why.to_owned() }));
+        let lost = self.stamp.frame(self.me, &Lost { host: self.me, why: why.to_owned() });
+        self.tree.node.from_here(lost, now_ms);
         self.give_up(grace_ms, now_ms);
     }
 
     /// Whether every process of it is gone and the root has been told.
     pub fn is_clean(&self) -> bool {
         self.ranks.is_over() || !self.shared_anything
+    }
+
+    /// Another launcher, which goes first, wants this host while nothing has been started here: ours decides.
+    pub fn wanted_by(&mut self, hello: &Hello) {
+        let wanted = Wanted { job: hello.job.clone(), launcher: hello.from.clone() };
+        self.to_parent(self.stamp.frame(self.me, &wanted));
+    }
+
+    /// Whether its launcher has given it something to do, or has said that it is over. A dial may be dropped before that.
+    pub fn was_served(&self) -> bool {
+        self.shared_anything || self.status().is_some()
+    }
+
+    /// Processes that could not be ended.
+    pub fn survivors(&self) -> &[Survivor] {
+        self.ranks.survivors()
     }
 
     /// Exit status of the job, once its launcher has told.
@@ -346,12 +372,15 @@ impl Job {
     pub fn over(&self, now_ms: u64) -> Over {
         // A launcher that stands still has its connection open; nothing is left here that it could ask for.
         let left_alone = self.is_clean() && (self.is_orphan() || self.given_up && !self.has_parent(now_ms));
-        if left_alone { Over::Yes } else { Over::No }
+        if left_alone || self.released { Over::Yes } else { Over::No }
     }
 
     /// Closes what is open.
     pub fn close(&mut self) {
         self.tree.close_all();
+        if let Some(parent) = &self.parent {
+            parent.sender.close();
+        }
         self.bulk.order(BulkOrder::Reset);
     }
 

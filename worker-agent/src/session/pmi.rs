@@ -1,15 +1,18 @@
 //! The ranks' PMI sockets: bytes in, bytes out, and a last look when a rank has ended.
+//!
+//! A client asks one question after the other, so what a question costs is what a fence costs. A socket is watched for bytes
+//! only: watched for room as well it would wake the agent whenever a rank has read an answer.
 
 use std::collections::HashMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::ProcId;
-use tokio::io::AsyncWriteExt;
-use tokio::net::UnixStream;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
@@ -51,7 +54,7 @@ impl PmiSockets {
 
     /// Serves a rank's socket from now on. One that cannot be served is reported as closed, as any other at its end.
     pub(super) fn add(&mut self, proc: ProcId, socket: OwnedFd) -> io::Result<()> {
-        let socket = UnixStream::from_std(StdUnixStream::from(socket)).inspect_err(|_| {
+        let socket = watch(UnixStream::from(socket), Interest::READABLE).inspect_err(|_| {
             let inbox = self.inbox.clone();
             self.tasks.spawn(async move { inbox.send(PmiInput::Closed(proc)).await });
         })?;
@@ -87,9 +90,17 @@ impl PmiSockets {
     }
 }
 
+#[expect(
+    deprecated,
+    reason = "what replaces it is unsafe because of types that lie about their descriptor; this one does not"
+)]
+fn watch(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    AsyncFd::with_interest(socket, interest)
+}
+
 async fn serve(
     proc: ProcId,
-    socket: UnixStream,
+    socket: AsyncFd<UnixStream>,
     queue: mpsc::Receiver<Bytes>,
     drain: Arc<Notify>,
     inbox: mpsc::Sender<PmiInput>,
@@ -100,7 +111,7 @@ async fn serve(
 
 async fn converse(
     proc: ProcId,
-    mut socket: UnixStream,
+    socket: AsyncFd<UnixStream>,
     mut queue: mpsc::Receiver<Bytes>,
     drain: &Notify,
     inbox: &mpsc::Sender<PmiInput>,
@@ -117,23 +128,25 @@ async fn converse(
                     biased;
                     // Somebody to whom the rank has left the socket may keep it open and never read.
                     () = drain.notified() => drain.notify_one(),
-                    written = socket.write_all(&bytes) => if written.is_err() {
+                    written = write_all(socket.get_ref(), &bytes) => if written.is_err() {
                         return;
                     },
                 }
             }
             ready = socket.readable() => {
-                if ready.is_err() {
-                    return;
-                }
-                match socket.try_read(&mut buffer) {
+                let Ok(mut ready) = ready else { return };
+                match socket.get_ref().read(&mut buffer) {
                     Ok(0) => return,
                     Ok(bytes) => {
+                        if bytes < READ_BYTES {
+                            // There was no more; what comes from now on is heard of anew.
+                            ready.clear_ready();
+                        }
                         if !tell(inbox, proc, &buffer[..bytes]).await {
                             return;
                         }
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                     Err(_) => return,
                 }
             }
@@ -141,9 +154,25 @@ async fn converse(
     }
 }
 
+/// Writes an answer. Few clients are so slow that their socket is full.
+async fn write_all(mut socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match socket.write(bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let room = watch(socket.try_clone()?, Interest::WRITABLE)?;
+                room.writable().await?.retain_ready();
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Reads what the kernel has, by the kernel's own word: the runtime may not have heard of it yet.
-async fn read_rest(proc: ProcId, socket: UnixStream, buffer: &mut [u8], inbox: &mpsc::Sender<PmiInput>) {
-    let Ok(mut socket) = socket.into_std() else { return };
+async fn read_rest(proc: ProcId, socket: AsyncFd<UnixStream>, buffer: &mut [u8], inbox: &mpsc::Sender<PmiInput>) {
+    let mut socket = socket.into_inner();
     let mut total = 0;
     while let Ok(bytes) = socket.read(buffer) {
         total += bytes;
@@ -159,7 +188,6 @@ async fn tell(inbox: &mpsc::Sender<PmiInput>, proc: ProcId, bytes: &[u8]) -> boo
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
     use std::os::fd::AsFd;
     use std::time::Duration;
 
@@ -169,13 +197,13 @@ mod tests {
 
     const PROC: ProcId = ProcId(3);
 
-    fn rig() -> (PmiSockets, mpsc::Receiver<PmiInput>, StdUnixStream) {
+    fn rig() -> (PmiSockets, mpsc::Receiver<PmiInput>, UnixStream) {
         let (sender, inbox) = mpsc::channel(16);
         let mut sockets = PmiSockets::new(sender);
         let (ours, theirs) = socketpair().unwrap();
         set_nonblocking(ours.as_fd(), true).unwrap();
         sockets.add(PROC, ours).unwrap();
-        (sockets, inbox, StdUnixStream::from(theirs))
+        (sockets, inbox, UnixStream::from(theirs))
     }
 
     /// What was said until the socket was closed; the wait is a safety net.
@@ -222,6 +250,36 @@ mod tests {
         let mut heard = String::new();
         theirs.read_to_string(&mut heard).unwrap();
         assert_eq!(heard, "one two");
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_does_not_fit_goes_on_when_the_rank_has_read() {
+        let (mut sockets, mut inbox, mut theirs) = rig();
+        let answer: Vec<u8> = (0..4 << 20).map(|i| (i % 251) as u8).collect();
+        sockets.send(PROC, Bytes::from(answer.clone()));
+        sockets.close(PROC);
+        let reader = std::thread::spawn(move || {
+            let mut heard = Vec::new();
+            theirs.read_to_end(&mut heard).map(|_| heard)
+        });
+        assert_eq!(said(&mut inbox).await, b"");
+        assert!(reader.join().unwrap().unwrap() == answer);
+    }
+
+    #[tokio::test]
+    async fn questions_of_any_length_are_heard_whole() {
+        let (mut sockets, mut inbox, mut theirs) = rig();
+        let mut asked = Vec::new();
+        for bytes in [1, READ_BYTES - 1, READ_BYTES, READ_BYTES + 1, 5 * READ_BYTES] {
+            let part = vec![b'a' + asked.len() as u8 % 26; bytes];
+            asked.extend_from_slice(&part);
+            theirs.write_all(&part).unwrap();
+            tokio::task::yield_now().await;
+        }
+        drop(theirs);
+        let heard = said(&mut inbox).await;
+        sockets.close(PROC);
+        assert!(heard == asked);
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! The shell around a node of the tree: connections to children. Agents use it below themselves, the launcher at the root.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::tree::{Act, EdgeId, TreeNode};
@@ -26,13 +28,16 @@ const BULK_PAUSE: Duration = Duration::from_millis(500);
 /// Prefix of an address that is a Unix socket's path.
 const UNIX_PREFIX: &str = "unix:";
 
+/// Something of whoever let a host in, who sees by it whether the host's connection lives.
+pub type Seat = Arc<dyn Any + Send + Sync>;
+
 /// What happened below.
 #[derive(Debug)]
 pub enum TreeInput {
     /// A dial ended.
     Dialled(HostEntry, Box<Result<Dialed, DialFailure>>),
-    /// A host has joined by itself.
-    CameIn(HostEntry, Box<Dialed>),
+    /// A host has joined by itself. The last is kept as long as its connection.
+    CameIn(HostEntry, Box<Dialed>, Seat),
     /// A host that has joined by itself brings its bulk connection.
     BulkCameIn(HostIndex, Box<Dialed>),
     /// A frame came from a child.
@@ -131,7 +136,7 @@ pub struct TreeShell {
     tasks: TaskTracker,
     edges: HashMap<EdgeId, Sender>,
     /// Children that have come by themselves; they bring their bulk connections, too.
-    undialable: HashSet<EdgeId>,
+    undialable: HashMap<EdgeId, Seat>,
     /// Children whose bulk connection is being opened.
     opening: HashSet<EdgeId>,
     next_edge: u64,
@@ -148,7 +153,7 @@ impl TreeShell {
             inbox,
             tasks: TaskTracker::new(),
             edges: HashMap::new(),
-            undialable: HashSet::new(),
+            undialable: HashMap::new(),
             opening: HashSet::new(),
             next_edge: 0,
             ready: Outgoing::default(),
@@ -164,10 +169,10 @@ impl TreeShell {
                 }
                 Err(failure) => self.node.dial_failed(entry.index, failure.obstacle, failure.text, now_ms),
             },
-            TreeInput::CameIn(entry, dialed) => {
+            TreeInput::CameIn(entry, dialed, seat) => {
                 self.node.expect(entry.clone(), now_ms);
                 let edge = self.connected(&entry, *dialed, now_ms);
-                self.undialable.insert(edge);
+                self.undialable.insert(edge, seat);
             }
             TreeInput::BulkCameIn(host, dialed) => {
                 if let Some(edge) = self.node.route(host) {
@@ -176,6 +181,7 @@ impl TreeShell {
             }
             TreeInput::Frame(edge, frame) => self.node.from_child(edge, frame, now_ms),
             TreeInput::Closed(edge, why) => {
+                self.undialable.remove(&edge);
                 if self.edges.remove(&edge).is_some() {
                     self.ready.gone.push(edge);
                     self.node.child_closed(edge, why, now_ms);
@@ -232,6 +238,7 @@ impl TreeShell {
     }
 
     fn close(&mut self, edge: EdgeId) {
+        self.undialable.remove(&edge);
         if let Some(sender) = self.edges.remove(&edge) {
             sender.abort();
             self.ready.gone.push(edge);
@@ -249,7 +256,7 @@ impl TreeShell {
 
     fn open_bulk(&mut self, edge: EdgeId, entry: HostEntry) {
         // A child asks again and again until it is heard.
-        if self.undialable.contains(&edge) || !self.opening.insert(edge) {
+        if self.undialable.contains_key(&edge) || !self.opening.insert(edge) {
             return;
         }
         let hello = self.introduction.hello(&entry, self.introduction.role, Lane::Bulk);
@@ -274,7 +281,7 @@ impl TreeShell {
     fn probe(&self, edge: EdgeId, entry: HostEntry) {
         let hello = self.introduction.hello(&entry, Role::Probe, Lane::Control);
         let (dialer, inbox) = (self.dialer.clone(), self.inbox.clone());
-        let dialable = !self.undialable.contains(&edge);
+        let dialable = !self.undialable.contains_key(&edge);
         self.tasks.spawn(async move {
             let alive = dialable && connect(&dialer, &entry, &hello, PROBE_LIMIT).await.is_ok();
             let _ = inbox.send(TreeInput::Probed(edge, alive)).await;
@@ -287,6 +294,7 @@ impl TreeShell {
             sender.close();
         }
         self.edges.clear();
+        self.undialable.clear();
     }
 
     /// Waits until closed connections have sent what they had queued.
@@ -296,8 +304,12 @@ impl TreeShell {
     }
 }
 
-/// Queue of a bulk connection, towards the child.
-pub fn spawn_bulk(dialed: Dialed, tasks: &TaskTracker) -> (Sender, Receiver) {
+/// A child's bulk connection, from here on served by the calling thread.
+pub fn spawn_bulk(mut dialed: Dialed, tasks: &TaskTracker) -> (Sender, Receiver) {
+    if let Err(error) = dialed.rehome() {
+        // It works as well from where it is, only with more threads woken.
+        tracing::debug!(%error, "a bulk connection stays with the thread that dialled it");
+    }
     dialed.spawn(BULK_QUEUE_FRAMES_MAX, tasks)
 }
 
@@ -347,6 +359,9 @@ async fn connect_unix(path: &str, host: &HostEntry, hello: &Hello, limit: Durati
             UnixStream::connect(path).await.map_err(|source| Failure::Unreachable { address: nowhere, source })?;
         let answer = introduce(stream::unix(stream), hello).await;
         answer.map_err(|error| match error {
+            muster_transport::dial::IntroduceError::Refused(Refusal::WrongJob { theirs }) => {
+                Failure::WrongJob { theirs, ours: hello.job.clone() }
+            }
             muster_transport::dial::IntroduceError::Refused(refusal) => Failure::Declined(refusal),
             other => Failure::NotMuster { address: nowhere, detail: other.to_string() },
         })

@@ -36,7 +36,7 @@ fn spawned(apps: Vec<SpawnApp>) -> Result<Vec<u32>, String> {
         Answer::Denied { why } => Err(why.clone()),
         Answer::Spawned { kvsname, .. } => {
             assert_eq!(kvsname, "kvs_1");
-            Ok(bench.job.table.procs.iter().skip(4).map(|p| p.host.0).collect())
+            Ok(bench.job.table.procs().skip(4).map(|p| p.host.0).collect())
         }
         other => panic!("{other:?}"),
     }
@@ -52,6 +52,10 @@ fn spawned_ranks_go_to_free_slots_first_or_where_they_are_sent() {
     for (app, says) in [
         (app(1, &[("host", "mars")]), "host \"mars\" of the spawn request is not a host of this job"),
         (app(1, &[("host", " , ")]), "the spawn request names no host"),
+        (
+            app(1, &[("hostfile", "/etc/hosts")]),
+            "the info key \"hostfile\" (\"/etc/hosts\") of a spawn request is not supported; name the hosts with \"host\"",
+        ),
         (app(0, &[("host", "h0")]), "the spawn request asks for 0 ranks of a program"),
         (app(4_097, &[("host", "h0")]), "h0 would run more than 4096 ranks; spawn fewer or on more hosts"),
         (app(u32::MAX, &[]), "a job has at most 4194304 processes in 65536 groups"),
@@ -80,4 +84,22 @@ fn nothing_is_spawned_in_a_job_that_ends() {
     let mut bench = Bench::running(2);
     bench.lose(1).tell(0, &call(0, 1, Ask::Spawn { apps: vec![app(1, &[])], preput: vec![] }));
     assert_eq!(bench.down::<CallAnswer>()[0].1.answer, Answer::Denied { why: "the job is ending".into() });
+}
+
+#[test]
+fn a_call_that_is_heard_twice_is_carried_out_once_and_answered_twice() {
+    let mut bench = Bench::new(3, 4, Bootstrap::Pmi).all_joined();
+    let publish = call(1, 1, Ask::Publish { name: "ocean".into(), port: "port1".into() });
+    let spawn = call(0, 1, Ask::Spawn { apps: vec![app(2, &[])], preput: vec![] });
+    for _ in 0..2 {
+        bench.tell(1, &publish);
+        bench.tell(0, &spawn);
+    }
+    let answers: Vec<Answer> = bench.down::<CallAnswer>().into_iter().map(|(_, a)| a.answer).collect();
+    let spawned = Answer::Spawned { kvsname: "kvs_1".into(), count: 2 };
+    assert_eq!(answers, [Answer::Done, spawned.clone(), Answer::Done, spawned]);
+    assert_eq!(bench.job.table.procs_ever, 6);
+    // Nobody waits for an answer to a rank that is gone.
+    bench.returns(1, 0).tell(1, &publish);
+    assert_eq!(bench.down::<CallAnswer>().len(), 4);
 }

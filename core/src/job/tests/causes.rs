@@ -221,3 +221,26 @@ fn a_frame_that_cannot_be_read_is_our_own_fault_and_names_the_host() {
     assert_eq!(outcome, Outcome::Internal);
     assert!(cause.unwrap().starts_with("internal fault: h1: Exits frame with a bad payload"));
 }
+
+#[test]
+fn a_start_that_was_called_off_and_ranks_that_an_agent_ends_by_itself_are_their_hosts_end() {
+    let called_off =
+        || ProcEnd::NotStarted { stage: StartStage::Setup, errno: 125, what: "its rank was to end".into() };
+    let why = "host h1 was lost: its agent has ended its ranks: it had not heard from the launcher for as long as they may live";
+    for (end, killed) in
+        [(called_off(), false), (called_off(), true), (ProcEnd::Signaled { signal: 9, core: false }, true)]
+    {
+        let mut bench = Bench::running(2);
+        bench.told_exit(1, end, Phase::Untouched, killed);
+        assert_eq!(bench.finish(), told(Outcome::HostLost, why));
+    }
+    // While a first failure is looked into, it explains nothing.
+    let mut bench = Bench::running(2);
+    bench.init(0).exit(0, ProcEnd::Signaled { signal: 11, core: false }, Phase::Initialised);
+    bench.told_exit(1, called_off(), Phase::Untouched, false);
+    assert_eq!(bench.finish().0, Outcome::Signal(11));
+    // A start that failed for a reason of its own is still our fault.
+    let mut bench = Bench::running(2);
+    bench.exit(1, ProcEnd::NotStarted { stage: StartStage::Setup, errno: 11, what: "fork".into() }, Phase::Untouched);
+    assert_eq!(bench.finish().0, Outcome::Internal);
+}

@@ -1,6 +1,7 @@
 //! Signals, confirmations, and everything heard twice.
 
-use muster_protocol::message::{End, ProcStarted, Signal, Started, Survivor};
+use muster_protocol::Stream;
+use muster_protocol::message::{End, Signal, StreamEnd, Survivor};
 
 use super::*;
 
@@ -54,8 +55,8 @@ fn hosts_are_asked_to_confirm_even_when_ranks_never_tell_their_end() {
     bench.collect().ended(0);
     assert_eq!(bench.down::<End>(), [(EVERY_HOST, End { status: 243 })]);
     let survivors = vec![Survivor { pid: 9, name: "p".into() }];
-    bench.tell(1, &Ended { host: HostIndex(1), streams: vec![], survivors });
-    assert!(matches!(bench.events()[..], [.., Event::HostStained { .. }, Event::JobEnded { status: 243, .. }]));
+    bench.tell(1, &Ended { hosts: [HostIndex(1)].into_iter().collect(), streams: vec![], survivors });
+    assert!(matches!(bench.events()[..], [.., Event::HostStained { .. }]));
     assert_eq!((bench.job.next_due_ms(), bench.job.table.alive), (None, 0));
 }
 
@@ -92,10 +93,31 @@ fn everything_may_be_heard_twice() {
     assert_eq!(count(|e| matches!(e, Event::RankStarted { .. })), 2);
     assert_eq!(count(|e| matches!(e, Event::GroupRunning { .. })), 1);
     assert_eq!(count(|e| matches!(e, Event::RankEnded { .. })), 2);
-    assert_eq!(count(|e| matches!(e, Event::JobEnded { status: 0, .. })), 1);
-    assert!(
-        matches!(bench.acts.last(), Some(JobAct::Over { outcome: Outcome::Success, cause: None })),
-        "{:?}",
-        bench.acts.last()
-    );
+    assert_eq!(bench.acts.iter().filter(|act| matches!(act, JobAct::Over { .. })).count(), 1);
+    let [.., JobAct::Over { outcome: Outcome::Success, cause: None }, JobAct::OutputLost(_)] = &bench.acts[..] else {
+        panic!("{:?}", bench.acts.last())
+    };
+}
+
+#[test]
+fn output_of_a_host_that_is_lost_when_the_job_is_over_is_not_waited_for() {
+    let mut bench = Bench::running(2);
+    bench.init(0).returns(0, 0).returns(1, 0).ended(0);
+    let streams = vec![StreamEnd { proc: ProcId(1), stream: Stream::Stdout, bytes: 9 }];
+    bench.tell(1, &Ended { hosts: [HostIndex(1)].into_iter().collect(), streams, survivors: vec![] });
+    assert!(matches!(bench.acts.last(), Some(JobAct::Over { cause: None, .. })));
+    let before = bench.acts.len();
+    bench.lose(1).lose(1);
+    assert_eq!(bench.acts[before..], [JobAct::OutputLost(vec![ProcId(1)])], "once, and nothing else");
+    assert_eq!(bench.job.next_due_ms(), None);
+
+    // A host that never came has run nothing.
+    let mut bench = Bench::new(2, 2, Bootstrap::Pmi);
+    bench.join(&[0]);
+    bench.job.connect_deadline();
+    bench.collect().ended(0);
+    assert!(matches!(bench.acts.last(), Some(JobAct::Over { .. })));
+    let before = bench.acts.len();
+    bench.lose(1);
+    assert_eq!(bench.acts[before..], []);
 }

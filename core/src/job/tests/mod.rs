@@ -2,16 +2,18 @@
 
 mod calls;
 mod causes;
+mod collect;
 mod ending;
 mod hosts;
 mod property;
 mod query;
+mod spawned;
 
 use muster_protocol::event::Event;
 use muster_protocol::frame::EVERY_HOST;
 use muster_protocol::message::{
     App, Ask, Bootstrap, Call, Ended, EnvVar, Exits, Initialised, Joined, Kill, Lost, Message, Phase, ProcEnd,
-    ProcExit, SpawnApp, Spec, Stamp, StdinTo,
+    ProcExit, ProcStarted, SpawnApp, Spec, Stamp, Started, StdinTo,
 };
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId, Rank};
 
@@ -41,6 +43,7 @@ fn spec(size: u32, bootstrap: Bootstrap) -> Spec {
         rlimits: vec![],
         window_bytes: 0,
         job: "j".into(),
+        env: Vec::new(),
     }
 }
 
@@ -90,13 +93,24 @@ impl Bench {
         self.tell(u32::MAX, &Joined { hosts: hosts.iter().map(|h| HostIndex(*h)).collect() })
     }
 
+    /// All processes so far run.
+    fn started(&mut self) -> &mut Self {
+        let procs = (0..self.job.table.procs_ever).map(|p| ProcStarted { proc: ProcId(p), pid: 50 + p }).collect();
+        self.tell(0, &Started { procs })
+    }
+
     fn init(&mut self, rank: u32) -> &mut Self {
         self.tell(rank, &Initialised { group: Group(0), rank: Rank(rank) })
     }
 
     fn exit(&mut self, proc: u32, end: ProcEnd, phase: Phase) -> &mut Self {
-        let host = self.job.table.procs[proc as usize].host.0;
         let killed = self.job.stage >= Stage::Ending;
+        self.told_exit(proc, end, phase, killed)
+    }
+
+    /// An end as its host tells it.
+    fn told_exit(&mut self, proc: u32, end: ProcEnd, phase: Phase, killed: bool) -> &mut Self {
+        let host = self.job.table.proc(ProcId(proc)).map_or(0, |p| p.host.0);
         let exit = ProcExit { proc: ProcId(proc), end, phase, maxrss_kib: 0, killed };
         self.tell(host, &Exits { procs: vec![exit] })
     }
@@ -110,7 +124,7 @@ impl Bench {
     }
 
     fn ended(&mut self, host: u32) -> &mut Self {
-        self.tell(host, &Ended { host: HostIndex(host), streams: vec![], survivors: vec![] })
+        self.tell(host, &Ended { hosts: [HostIndex(host)].into_iter().collect(), streams: vec![], survivors: vec![] })
     }
 
     fn lose(&mut self, host: u32) -> &mut Self {
@@ -119,8 +133,8 @@ impl Bench {
 
     /// The ranks that are left die and all hosts confirm.
     fn finish(&mut self) -> (Outcome, Option<String>) {
-        for proc in 0..self.job.table.procs.len() {
-            self.dies(proc as u32);
+        for proc in 0..self.job.table.procs_ever {
+            self.dies(proc);
         }
         for host in 0..self.job.table.hosts.len() {
             self.ended(host as u32);

@@ -82,7 +82,8 @@ fn apply(bench: &mut Bench, step: &Step, now_ms: &mut u64) {
             bench.ended(*h);
         }
         Step::Spawn(p, n) => {
-            bench.tell(0, &call(*p, 1, Ask::Spawn { apps: vec![app(*n, &[])], preput: vec![] }));
+            let token = bench.acts.len() as u64;
+            bench.tell(0, &call(*p, token, Ask::Spawn { apps: vec![app(*n, &[])], preput: vec![] }));
         }
         Step::Signal => bench.job.end_signal(2, *now_ms),
         Step::Query => bench.job.query(None, *now_ms),
@@ -107,7 +108,7 @@ proptest! {
         for step in &steps {
             apply(&mut bench, step, &mut now_ms);
             let acts = std::mem::take(&mut bench.acts);
-            prop_assert!(!over || acts.iter().all(|a| matches!(a, JobAct::Down(_))|| matches!(a, JobAct::Emit(Event::SignalForwarded { .. }))), "after the end: {acts:?}");
+            prop_assert!(!over || acts.iter().all(|a| matches!(a, JobAct::Down(_) | JobAct::OutputLost(_) | JobAct::Emit(Event::SignalForwarded { .. }))), "after the end: {acts:?}");
             for act in &acts {
                 if matches!(act, JobAct::Over { .. }) {
                     prop_assert!(!over);
@@ -116,7 +117,7 @@ proptest! {
                     prop_assert_eq!(bench.job.table.alive, 0);
                 }
             }
-            let alive = bench.job.table.procs.iter().filter(|p| p.ended.is_none() && !p.lost).count();
+            let alive = bench.job.table.procs().filter(|p| p.ended.is_none() && !p.lost).count();
             prop_assert_eq!(alive, bench.job.table.alive);
         }
         // However far it came, it ends as soon as it must and every host confirms.

@@ -73,7 +73,9 @@ impl Alone {
 
     fn root(&mut self, call: Upcall) -> Answer {
         match call {
-            Upcall::Publish { name, port } => Answer::Published(self.names.publish(name, port)),
+            Upcall::Publish { name, port } => {
+                Answer::Published(self.names.publish(name, port).map_err(|e| e.to_string()))
+            }
             Upcall::Lookup { name } => Answer::Found(self.names.lookup(&name)),
             Upcall::Unpublish { name } => Answer::Unpublished(self.names.unpublish(&name)),
             Upcall::Spawn(request) => {

@@ -25,6 +25,7 @@ pub(super) struct Plan<'a> {
     pub(super) cwd: Option<&'a CStr>,
     pub(super) redirects: &'a [Redirect],
     pub(super) extra: Option<i32>,
+    pub(super) terminal: bool,
     /// Without `close_range`: the highest descriptor to close.
     pub(super) close_up_to: Option<i32>,
     pub(super) limits: &'a [ResourceLimit],
@@ -102,6 +103,10 @@ fn prepare(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
     for redirect in plan.redirects {
         // SAFETY: takes integers; the descriptors are the child's own copies. The new one stays open on exec.
         stage(Stage::Descriptors, unsafe { libc::dup2(redirect.source, redirect.target) })?;
+    }
+    if plan.terminal {
+        // SAFETY: takes integers; the descriptor is the new standard input.
+        stage(Stage::Session, unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) })?;
     }
     close_others(plan);
     // After the descriptors: a low limit on open files would refuse the high number.

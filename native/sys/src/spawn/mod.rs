@@ -50,6 +50,8 @@ pub struct SpawnOrder<'a> {
     pub limits: &'a [ResourceLimit],
     /// File mode creation mask; ours when absent.
     pub umask: Option<u32>,
+    /// Standard input is a terminal and becomes the one that the process's session is controlled from.
+    pub terminal: bool,
 }
 
 /// A process that runs its program.
@@ -116,6 +118,7 @@ impl Spawner {
             cwd: image.cwd.as_deref(),
             redirects: &descriptors.redirects,
             extra: order.extra.map(|(_, number)| number),
+            terminal: order.terminal,
             close_up_to: (!self.has_close_range).then(child::highest_descriptor),
             limits: &limits,
             programs: &image.programs,
@@ -137,21 +140,40 @@ impl Spawner {
     /// Makes the process and waits until it has left our memory.
     fn start(&mut self, plan: &mut Plan<'_>) -> Result<Spawned, SpawnError> {
         let mut pidfd: libc::c_int = -1;
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
-        let mut hold = children::hold();
+        // The last of them has the kernel write the new process's id to our memory before that process does anything.
+        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_CHILD_SETTID | libc::SIGCHLD;
+        // Nothing is locked during the start: it waits for the file system that the program lies on.
+        let start = children::hold().begin(self.owner);
+        let no_tls = std::ptr::null_mut::<libc::c_void>();
         let mask = signals::swap_mask(&signals::full_set());
         // SAFETY: `child::run` gets a pointer to a plan that outlives the child's use of our memory, because CLONE_VFORK
         // keeps this thread here until the child has executed a program or exited. The stack is ours alone (&mut self) and
         // large enough; the child makes async-signal-safe calls only, never returns into or unwinds our frames, and no
-        // signal handler can run in it: all signals are blocked here and handlers are reset there before they are not.
-        let pid = unsafe { libc::clone(child::run, self.stack.top(), flags, (&raw mut *plan).cast(), &raw mut pidfd) };
+        // signal handler can run in it: all signals are blocked here and handlers are reset there before they are not. The
+        // kernel writes the process's id to an atomic that lives as long as `start`.
+        let pid = unsafe {
+            let plan = (&raw mut *plan).cast();
+            libc::clone(child::run, self.stack.top(), flags, plan, &raw mut pidfd, no_tls, start.pid_cell())
+        };
         let made = check(pid);
         signals::swap_mask(&mask);
+        children::hold().end(&start, made.as_ref().ok().copied());
         let pid = made.map_err(|e| SpawnError::new(Stage::Clone, &e))?;
-        hold.claim(pid, self.owner);
         // SAFETY: CLONE_PIDFD has stored a fresh descriptor there.
         Ok(Spawned { pid, pidfd: unsafe { own(pidfd) } })
     }
+}
+
+/// Kills what `owner` is starting and what does not run its program yet, from another thread than the one that starts it:
+/// a start that waits for a file system may never come back by itself. Says whether there was anything to kill. The start
+/// then returns a process that was killed.
+pub fn kill_starting(owner: Owner) -> io::Result<bool> {
+    let hold = children::hold();
+    let starting = hold.starting(owner);
+    for pid in &starting {
+        signals::send(*pid, signals::KILL)?;
+    }
+    Ok(!starting.is_empty())
 }
 
 /// The limits to set: those ordered, and what we have changed for ourselves put back.
@@ -220,6 +242,7 @@ mod tests {
             cpus: None,
             limits: &[],
             umask: None,
+            terminal: false,
         };
         let spawned = spawner.spawn(&order).unwrap();
         drop(out.write);

@@ -45,6 +45,7 @@ impl<'a> Run<'a> {
             cpus: self.cpus,
             limits: self.limits,
             umask: self.umask,
+            terminal: false,
         })
     }
 }

@@ -13,10 +13,11 @@ use std::os::fd::OwnedFd;
 use std::thread;
 
 use muster_core::tree::EdgeId;
+use muster_protocol::hello::Welcome;
 use muster_protocol::message::{Stamp, StreamEnd};
 use muster_protocol::{HostIndex, ProcId, Stream};
-use muster_transport::connection::{Receiver, Sender};
 use muster_transport::dial::Dialed;
+use muster_transport::gate::Guest;
 use tokio::sync::mpsc;
 
 /// What the control plane tells the bulk plane.
@@ -41,8 +42,10 @@ pub enum BulkOrder {
         /// The writing end.
         pipe: OwnedFd,
     },
-    /// The connection to the parent.
-    Uplink(Sender, Receiver),
+    /// The parent's connection, to be welcomed.
+    Uplink(Box<Guest>, Welcome),
+    /// There is a new parent: the connection to the old one leads nowhere.
+    DropUplink,
     /// The connection to a child.
     Child(EdgeId, Box<Dialed>),
     /// A child is gone.

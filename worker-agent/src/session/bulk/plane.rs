@@ -154,6 +154,15 @@ impl Shared {
         self.uplink_came.notify_waiters();
     }
 
+    /// What waits in the uplink, and what comes from below through it, goes to the next one.
+    fn drop_uplink(&self) {
+        if let Some(old) = self.uplink.take() {
+            old.abort();
+            self.below.restart();
+            self.want_uplink();
+        }
+    }
+
     /// An uplink has ended; a newer one may have taken its place before.
     pub(super) fn uplink_ended(&self, ended: &Sender) {
         if self.uplink.borrow().as_ref().is_some_and(|current| same(current, ended)) {
@@ -205,10 +214,12 @@ impl JobPlane {
                 shared.inputs.borrow_mut().insert(proc, input.clone());
                 self.spawn(feed(input, pipe, self.shared.clone()));
             }
-            BulkOrder::Uplink(sender, receiver) => {
+            BulkOrder::Uplink(guest, welcome) => {
+                let (sender, receiver) = shared.below.welcome(*guest, welcome);
                 shared.new_uplink(sender.clone());
                 self.spawn(read_uplink(sender, receiver, self.shared.clone()));
             }
+            BulkOrder::DropUplink => shared.drop_uplink(),
             BulkOrder::Child(edge, dialed) => {
                 let (sender, receiver) = shared.below.add(edge, *dialed);
                 self.spawn(read_child(edge, sender, receiver, self.shared.clone()));

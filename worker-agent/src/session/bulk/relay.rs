@@ -6,9 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use muster_core::tree::EdgeId;
+use muster_protocol::hello::Welcome;
+use muster_protocol::limits::BULK_QUEUE_FRAMES_MAX;
 use muster_protocol::{Frame, HostIndex};
 use muster_transport::connection::{Receiver, Sender};
 use muster_transport::dial::Dialed;
+use muster_transport::gate::Guest;
 use tokio_util::task::TaskTracker;
 
 use super::plane::Shared;
@@ -25,6 +28,14 @@ pub(super) struct Below {
 }
 
 impl Below {
+    /// The parent's connection, from here on served by this thread.
+    pub(super) fn welcome(&self, mut guest: Guest, welcome: Welcome) -> (Sender, Receiver) {
+        if let Err(error) = guest.rehome() {
+            tracing::debug!(%error, "a bulk connection stays with the thread that accepted it");
+        }
+        guest.welcome(welcome, BULK_QUEUE_FRAMES_MAX, &self.tasks)
+    }
+
     /// A connection to a child, the first one or one instead of an earlier one.
     pub(super) fn add(&self, edge: EdgeId, dialed: Dialed) -> (Sender, Receiver) {
         let (sender, receiver) = spawn_bulk(dialed, &self.tasks);

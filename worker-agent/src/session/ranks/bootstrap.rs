@@ -1,6 +1,8 @@
 //! What ranks say over their PMI sockets, and what becomes of it.
 
-use muster_core::pmi::{Action, Server};
+use std::error::Error as _;
+
+use muster_core::pmi::{Action, FenceDoneError, Server};
 use muster_protocol::message::{
     Abort, AbortCause, Call, CallAnswer, FenceState, Initialised, Phase, Report as QueryReport,
 };
@@ -95,21 +97,32 @@ impl Ranks {
     }
 
     pub(super) fn fence_down(&mut self, frame: &Frame) {
+        let group = frame.header.group();
         let blob = match self.chunks.push(frame) {
             Ok(Some(blob)) => blob,
             Ok(None) => return,
-            Err(error) => {
-                tracing::error!(%error, "a fence's result is lost");
-                return;
-            }
+            Err(error) => return self.fence_failed(group, &error.to_string()),
         };
-        let group = frame.header.group();
         let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
         let mut actions = Vec::new();
-        if let Err(error) = server.fence_done(frame.header.seq, &[blob], &mut actions) {
-            tracing::warn!(%error, "a fence's result does not fit");
+        match server.fence_done(frame.header.seq, &[blob], &mut actions) {
+            Ok(()) => self.carry_out(group, actions),
+            // It does no harm: nobody here waits for it.
+            Err(error @ FenceDoneError::NotEntered { .. }) => tracing::warn!(%error, "a fence's result is dropped"),
+            Err(error @ FenceDoneError::Kvs { .. }) => {
+                let limit = error.source().map_or_else(String::new, |source| format!(": {source}"));
+                self.fence_failed(group, &format!("{error}{limit}"));
+            }
         }
-        self.carry_out(group, actions);
+    }
+
+    /// Ranks of this host wait for a fence that they will not leave, so the job ends.
+    pub(in crate::session) fn fence_failed(&mut self, group: Group, why: &str) {
+        tracing::error!(group = group.0, why, "a fence cannot be completed");
+        let first = self.proc_at(group, 0).and_then(|proc| Some(self.procs.get(&proc)?.rank));
+        if let Some(rank) = first {
+            self.abort(group, rank, AbortCause::Protocol { message: why.to_owned() });
+        }
     }
 
     pub(super) fn query(&mut self) {

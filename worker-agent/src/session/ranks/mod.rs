@@ -83,7 +83,8 @@ pub(super) struct Ranks {
     ending: bool,
     /// The sweep has been ordered.
     sweeping: bool,
-    survivors: Option<Vec<Survivor>>,
+    /// What the sweep could not end.
+    survivors: Vec<Survivor>,
     ended: Option<Ended>,
     /// Exit status of the job, once it is over.
     status: Option<u8>,
@@ -106,7 +107,7 @@ impl Ranks {
             killed: false,
             ending: false,
             sweeping: false,
-            survivors: None,
+            survivors: Vec::new(),
             ended: None,
             status: None,
             started: Vec::new(),
@@ -209,7 +210,7 @@ impl Ranks {
             Report::SpawnFailed(failure) => self.finish(failure.proc, convert::not_started(&failure), 0),
             Report::Exited { proc, status, maxrss_kib } => self.exited(proc, status, maxrss_kib, now_ms),
             Report::Swept { survivors } => {
-                self.survivors = Some(survivors);
+                self.survivors = survivors;
                 self.acts.push(RankAct::FinishStreams);
             }
         }
@@ -269,14 +270,18 @@ impl Ranks {
 
     /// The streams have been read to their ends.
     pub(super) fn streams_finished(&mut self, streams: Vec<StreamEnd>) {
-        let survivors = self.survivors.take().unwrap_or_default();
-        let survivors = survivors.iter().map(convert::survivor).collect();
-        let ended = Ended { host: self.me, streams, survivors };
+        let survivors = self.survivors.iter().map(convert::survivor).collect();
+        let ended = Ended { hosts: [self.me].into_iter().collect(), streams, survivors };
         self.up(&ended);
         self.ended = Some(ended);
     }
 
-    /// Whether nothing of the job is left here.
+    /// What is left here although everything was killed.
+    pub(super) fn survivors(&self) -> &[Survivor] {
+        &self.survivors
+    }
+
+    /// Whether the end of this host has been told: nothing of the job is left here, but for survivors.
     pub(super) fn is_over(&self) -> bool {
         self.ended.is_some()
     }
@@ -289,6 +294,11 @@ impl Ranks {
     /// When the lease ends what runs here; without ranks there is nothing to end.
     fn kill_at_ms(&self) -> Option<u64> {
         self.lease.kill_at_ms().filter(|_| !self.ending && !self.procs.is_empty())
+    }
+
+    /// The connection to the parent is gone. Returns what those below are told, if the lease has become shorter.
+    pub(super) fn cut_off(&mut self, now_ms: u64) -> Option<Frame> {
+        self.lease.cut_off(now_ms).map(|beat| self.stamp.to_all(&beat))
     }
 
     /// A new parent: what the old one had begun to say will be said anew.
@@ -324,3 +334,6 @@ impl Ranks {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,8 +21,8 @@ struct Common {
 }
 
 impl Common {
-    fn new(inherited: &[(OsString, OsString)], app: &App) -> Self {
-        let env = base_env(inherited.iter().cloned(), &convert::app_spec(app));
+    fn new(inherited: &[(OsString, OsString)], spec: &Spec, app: &App) -> Self {
+        let env = base_env(inherited.iter().cloned(), &convert::app_spec(&spec.env, app));
         Self { argv: convert::argv(app).into(), env: env.into_iter().collect() }
     }
 
@@ -96,7 +96,7 @@ impl Ranks {
     ) -> Option<RankOrder> {
         let one = share.procs.get(local)?;
         let app = spec.apps.get(one.app as usize)?;
-        let common = commons.entry(one.app).or_insert_with(|| Common::new(&self.inherited, app));
+        let common = commons.entry(one.app).or_insert_with(|| Common::new(&self.inherited, spec, app));
         let facts = RankFacts {
             job: &spec.job,
             generation: self.stamp.generation.0,
@@ -161,6 +161,7 @@ mod tests {
             rlimits: Vec::new(),
             window_bytes: 1 << 16,
             job: "j".into(),
+            env: Vec::new(),
         }
     }
 
@@ -182,8 +183,9 @@ mod tests {
             [("PATH", "/bin"), ("HOME", "/"), ("PMI_RANK", "9")].map(|(n, v)| (n.into(), v.into())).to_vec();
         let stamp = Stamp { epoch: Epoch(1), generation: Generation(2) };
         let mut ranks = Ranks::new(HostIndex(0), stamp, inherited.clone());
-        let spec =
-            spec(vec![app("a", &[("X", "1"), ("GFORTRAN_UNBUFFERED_PRECONNECTED", "n")]), app("b", &[("PATH", "/b")])]);
+        let apps = [app("a", &[("X", "1"), ("GFORTRAN_UNBUFFERED_PRECONNECTED", "n")]), app("b", &[("PATH", "/b")])];
+        let mut spec = spec(apps.to_vec());
+        spec.env = app("", &[("PATH", "/usr/bin"), ("Y", "2")]).env;
         ranks.specs.insert(Group(0), spec.clone());
         ranks.start(share(&[0, 1, 0]));
         let orders: Vec<RankOrder> = ranks
@@ -211,7 +213,10 @@ mod tests {
             let app = &spec.apps[rank % 2];
             let mut got: Vec<_> = order.env.joined().into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();
             got.sort();
-            let want: Vec<_> = rank_env(inherited.clone(), &convert::app_spec(app), &facts).into_iter().collect();
+            let want: Vec<_> =
+                rank_env(inherited.clone(), &convert::app_spec(&spec.env, app), &facts).into_iter().collect();
+            let path = if rank % 2 == 0 { "/usr/bin" } else { "/b" };
+            assert!(got.contains(&("PATH".into(), path.into())) && got.contains(&("Y".into(), "2".into())), "{got:?}");
             assert_eq!((got, order.argv.to_vec()), (want, convert::argv(app)), "rank {rank}");
         }
     }

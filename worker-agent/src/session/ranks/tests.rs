@@ -1,0 +1,84 @@
+//! The ranks of one host without processes and sockets.
+
+use muster_protocol::frame::FLAG_FIRST;
+use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, ProcShare, StdinTo};
+use muster_protocol::{Epoch, Generation, HostSet};
+
+use super::*;
+
+const STAMP: Stamp = Stamp { epoch: Epoch(1), generation: Generation(0) };
+const ME: HostIndex = HostIndex(0);
+
+/// A group of one rank, which has entered its first fence.
+fn in_a_fence() -> Ranks {
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new());
+    let spec = Spec {
+        group: Group(0),
+        size: 1,
+        first_proc: ProcId(0),
+        members: HostSet::first(1),
+        apps: vec![App { argv: vec!["program".into()], wdir: None, env: Vec::new() }],
+        bootstrap: Bootstrap::Pmi,
+        kvsname: "kvs".into(),
+        mapping: None,
+        universe_size: -1,
+        preput: Vec::new(),
+        stdin: StdinTo::Nobody,
+        umask: None,
+        rlimits: Vec::new(),
+        window_bytes: 1 << 16,
+        job: "j".into(),
+        env: Vec::new(),
+    };
+    let share = Share {
+        group: Group(0),
+        procs: vec![ProcShare { rank: Rank(0), app: 0, cpus: Vec::new() }],
+        node_rank: 0,
+        nodes: 1,
+        host_name: "h0".into(),
+        reachable_as: "h0".into(),
+    };
+    for frame in [STAMP.to_all(&spec), STAMP.frame(ME, &share)] {
+        ranks.frame(&frame, 0).unwrap();
+    }
+    ranks.pmi_input(ProcId(0), b"cmd=init pmi_version=1 pmi_subversion=1\ncmd=barrier_in\n");
+    let acts = ranks.take_acts();
+    assert!(acts.iter().any(|act| matches!(act, RankAct::Fence(Group(0), 0, _))), "{acts:?}");
+    ranks
+}
+
+fn fence_down(ranks: &mut Ranks, seq: u64, blob: &'static [u8]) {
+    let frame = STAMP.raw(Kind::FenceDown, muster_protocol::frame::EVERY_HOST, blob.into()).with(FLAG_FIRST, 0, seq);
+    ranks.frame(&frame, 1).unwrap();
+}
+
+/// Why the ranks asked for the end of the job.
+fn aborts(ranks: &mut Ranks) -> Vec<String> {
+    let why = |act| match act {
+        RankAct::Up(frame) if frame.header.kind == Kind::Abort => match Abort::read(&frame).unwrap().cause {
+            AbortCause::Protocol { message } => Some(message),
+            other => panic!("{other:?}"),
+        },
+        _ => None,
+    };
+    ranks.take_acts().into_iter().filter_map(why).collect()
+}
+
+#[test]
+fn a_fence_whose_result_cannot_be_taken_in_ends_the_job_and_says_why() {
+    let mut ranks = in_a_fence();
+    fence_down(&mut ranks, 0, b"\0\x03\0\0\0\x09abc");
+    let told = aborts(&mut ranks);
+    assert_eq!(
+        told,
+        ["group 0: result of fence 0 cannot be taken in: \
+          key-value blob is cut off at byte 0 of 9: entry needs 9 bytes more"]
+    );
+}
+
+#[test]
+fn a_result_that_nobody_waits_for_harms_nobody() {
+    let mut ranks = in_a_fence();
+    fence_down(&mut ranks, 5, b"");
+    assert!(aborts(&mut ranks).is_empty());
+}

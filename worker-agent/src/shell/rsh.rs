@@ -1,0 +1,280 @@
+//! `muster-rsh`, also under the names `ssh` and `rsh`: runs a command on a host through the agent there.
+//!
+//! It says nothing unless something is wrong, because an MPI launcher shows what it says among the job's output.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use muster_core::hosts::site::{PORT_DEFAULT, key_file_candidates, ssh_config_candidates, ssh_port};
+use muster_core::plan::DEFAULT_JOB;
+use muster_core::shell::{self, Request, Terminal};
+use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
+use muster_protocol::message::{ShellEnd, ShellStart, ShellTell, TerminalSize};
+use muster_protocol::{Epoch, Generation, HostIndex};
+use muster_sys::pty::{self, Raw};
+use muster_transport::dial::{DialError, Dialed, Dialer};
+use muster_transport::identity::JobKey;
+use muster_transport::resolve::Resolver;
+use muster_transport::tls;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::client::{self, Broken, Ends};
+
+/// Names under which a program is a remote shell.
+const NAMES: [&str; 3] = ["muster-rsh", "ssh", "rsh"];
+/// Exit status for failures of our own, as ssh has it.
+const OWN_FAILURE: u8 = 255;
+/// Time until a host must have answered, when nothing else is said: its pod may still be pulling its image.
+const CONNECT_LIMIT: Duration = Duration::from_secs(300);
+/// Time for one attempt.
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
+/// Time between two attempts.
+const PAUSE: Duration = Duration::from_millis(250);
+/// Time after which somebody who waits is told what for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Size of a terminal that nobody knows the size of.
+const SIZE_DEFAULT: TerminalSize = TerminalSize { rows: 24, columns: 80 };
+
+/// Whether a program that was called by this name is a remote shell.
+pub fn is_named(program: &OsString) -> bool {
+    Path::new(program).file_name().is_some_and(|name| NAMES.iter().any(|known| name == *known))
+}
+
+/// Runs it with the arguments behind the program's name.
+pub fn run(arguments: &[OsString]) -> ExitCode {
+    muster_sys::pipe::close_inherited();
+    muster_sys::signals::ignore_broken_pipe();
+    let words: Vec<&[u8]> = arguments.iter().map(|word| word.as_bytes()).collect();
+    let request = match shell::parse(&words) {
+        Ok(request) => request,
+        Err(error) => return failed(&error),
+    };
+    if request.version {
+        complain(&format!("muster-rsh {RELEASE}"));
+        return ExitCode::SUCCESS;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let code = runtime.block_on(obey(&request));
+    // Threads may still wait for a terminal or a pipe that nobody uses any more.
+    runtime.shutdown_background();
+    code
+}
+
+fn complain(text: &str) {
+    use std::io::Write;
+    // Without anybody to tell there is nothing left to do.
+    let _ = writeln!(io::stderr(), "{text}");
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    complain(&format!("muster-rsh: {error}"));
+    ExitCode::from(OWN_FAILURE)
+}
+
+async fn obey(request: &Request) -> ExitCode {
+    let mut stop = match Stop::new() {
+        Ok(stop) => stop,
+        Err(error) => return failed(&error),
+    };
+    tokio::select! {
+        biased;
+        signal = stop.next() => ExitCode::from(128u8.saturating_add(signal)),
+        code = converse(request) => code,
+    }
+}
+
+/// Signals that end us, and with the connection everything on the host.
+struct Stop(Vec<(tokio::signal::unix::Signal, u8)>);
+
+impl Stop {
+    fn new() -> io::Result<Self> {
+        let kinds = [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()];
+        let heard = kinds.into_iter().filter(|kind| !muster_sys::signals::is_ignored(kind.as_raw_value()));
+        let one = |kind: SignalKind| Ok((signal(kind)?, u8::try_from(kind.as_raw_value()).unwrap_or(0)));
+        Ok(Self(heard.map(one).collect::<io::Result<_>>()?))
+    }
+
+    async fn next(&mut self) -> u8 {
+        std::future::poll_fn(|cx| {
+            for (signal, number) in &mut self.0 {
+                if signal.poll_recv(cx).is_ready() {
+                    return std::task::Poll::Ready(*number);
+                }
+            }
+            std::task::Poll::Pending
+        })
+        .await
+    }
+}
+
+async fn converse(request: &Request) -> ExitCode {
+    let hello = hello(request);
+    let dialed = match connect(request, &hello).await {
+        Ok(dialed) => dialed,
+        Err(error) => return failed(&error),
+    };
+    let (start, raw) = start(request);
+    let ends = match ends(start.input) {
+        Ok(ends) => ends,
+        Err(error) => return failed(&error),
+    };
+    let (tell, told) = mpsc::unbounded_channel();
+    if start.terminal.is_some() {
+        tokio::spawn(follow_size(tell));
+    }
+    let result = client::run(dialed, &hello, &start, ends, told).await;
+    drop(raw);
+    report(&request.host, result)
+}
+
+fn report(host: &str, result: Result<ShellEnd, Broken>) -> ExitCode {
+    match result {
+        Ok(ShellEnd::Exited { code }) => ExitCode::from(code),
+        Ok(ShellEnd::Signaled { signal, core }) => {
+            let dumped = if core { ", core dumped" } else { "" };
+            let name = muster_sys::signals::name(i32::from(signal)).unwrap_or("unknown");
+            complain(&format!("muster-rsh: {host}: the command was ended by signal {signal} ({name}){dumped}"));
+            ExitCode::from(128u8.saturating_add(signal))
+        }
+        Ok(ShellEnd::NotStarted { why, code }) => {
+            complain(&format!("muster-rsh: {host}: {why}"));
+            ExitCode::from(code)
+        }
+        // As for any program in a pipe whose reader has left.
+        Err(Broken::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(141),
+        Err(error) => failed(&format!("{host}: {error}")),
+    }
+}
+
+fn hello(request: &Request) -> Hello {
+    Hello {
+        version_min: VERSION_MIN,
+        version_max: VERSION_MAX,
+        release: RELEASE.to_owned(),
+        role: Role::Shell,
+        lane: Lane::Bulk,
+        job: std::env::var("MUSTER_OPT_JOB").unwrap_or_else(|_| DEFAULT_JOB.to_owned()),
+        epoch: Epoch(0),
+        from: muster_sys::proc::hostname(),
+        incarnation: crate::agent::incarnation(),
+        you: HostIndex(0),
+        your_name: request.host.clone(),
+        generation: Generation(0),
+    }
+}
+
+/// Why no connection was tried.
+#[derive(Debug, thiserror::Error)]
+enum ConnectError {
+    #[error(transparent)]
+    Key(#[from] muster_transport::identity::JobKeyError),
+    #[error("{name} is {value:?}, which is no {wanted}")]
+    Setting { name: &'static str, value: String, wanted: &'static str },
+    #[error(transparent)]
+    Dial(#[from] DialError),
+}
+
+async fn connect(request: &Request, hello: &Hello) -> Result<Dialed, ConnectError> {
+    let identity = key(request)?.as_ref().map(JobKey::identity);
+    let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
+    let port = match request.port {
+        Some(port) => port,
+        None => configured_port()?,
+    };
+    let limit = request.connect_timeout_s.map_or(CONNECT_LIMIT, |s| Duration::from_secs(s.into()));
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let left = limit.saturating_sub(begun.elapsed());
+        match dialer.dial(&request.host, port, hello, ATTEMPT_LIMIT.min(left)).await {
+            Ok(dialed) => return Ok(dialed),
+            Err(error) if !error.failure.retryable() || begun.elapsed() + PAUSE >= limit => return Err(error.into()),
+            Err(error) => {
+                if !told && (request.verbose || begun.elapsed() > PATIENCE) {
+                    complain(&format!("muster-rsh: waiting for {error}"));
+                    told = true;
+                }
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn key(request: &Request) -> Result<Option<JobKey>, ConnectError> {
+    let home = std::env::var("HOME").ok();
+    let named = std::env::var("MUSTER_OPT_KEY_FILE").ok();
+    if let Some(path) = named {
+        return Ok(Some(JobKey::read(Path::new(&path))?));
+    }
+    // An identity that ssh would be told of may be meant for other hosts; one that is not there is none.
+    let candidates = request.keys.iter().cloned().chain(key_file_candidates(home.as_deref()));
+    let found = candidates.into_iter().find(|path| Path::new(path).exists());
+    Ok(found.map(|path| JobKey::read(Path::new(&path))).transpose()?)
+}
+
+fn configured_port() -> Result<u16, ConnectError> {
+    if let Ok(value) = std::env::var("MUSTER_OPT_PORT") {
+        let wanted = "port";
+        return value.parse().map_err(|_| ConnectError::Setting { name: "MUSTER_OPT_PORT", value, wanted });
+    }
+    let home = std::env::var("HOME").ok();
+    let read = |path: String| ssh_port(&String::from_utf8_lossy(&std::fs::read(path).ok()?));
+    Ok(ssh_config_candidates(home.as_deref()).into_iter().find_map(read).unwrap_or(PORT_DEFAULT))
+}
+
+/// What to run, and our own terminal in the state in which every key is passed on.
+fn start(request: &Request) -> (ShellStart, Option<Raw>) {
+    let stdin = io::stdin();
+    let here = stdin.is_terminal() && !request.no_input;
+    let wanted = match request.terminal {
+        Terminal::Auto => here && request.command.is_none(),
+        Terminal::Never => false,
+        Terminal::Wanted => here,
+        Terminal::Forced => true,
+    };
+    let size = || pty::size(stdin.as_fd()).map_or(SIZE_DEFAULT, as_size);
+    let raw = if wanted && here { Raw::enter(stdin.as_fd()).ok() } else { None };
+    let start = ShellStart {
+        command: request.command.clone().map(Into::into),
+        user: request.user.clone(),
+        terminal: wanted.then(size),
+        term: if wanted { std::env::var("TERM").ok() } else { None },
+        input: !request.no_input,
+    };
+    (start, raw)
+}
+
+fn as_size(size: pty::Size) -> TerminalSize {
+    TerminalSize { rows: size.rows, columns: size.columns }
+}
+
+fn ends(input: bool) -> io::Result<Ends> {
+    Ok(Ends {
+        stdin: if input { Some(io::stdin().as_fd().try_clone_to_owned()?) } else { None },
+        stdout: io::stdout().as_fd().try_clone_to_owned()?,
+        stderr: io::stderr().as_fd().try_clone_to_owned()?,
+    })
+}
+
+/// Tells the other side of every change of our terminal's size.
+async fn follow_size(tell: mpsc::UnboundedSender<ShellTell>) {
+    let Ok(mut changed) = signal(SignalKind::window_change()) else { return };
+    while changed.recv().await.is_some() {
+        if let Ok(size) = pty::size(io::stdin().as_fd())
+            && tell.send(ShellTell::Resize { size: as_size(size) }).is_err()
+        {
+            return;
+        }
+    }
+}

@@ -17,7 +17,7 @@ test: build ## every test of the workspace, those on the cluster of namespaces i
 	@scripts/test.sh
 
 conformance: build ## MPICH's and mpi4py's own test suites, under muster and under MPICH's mpiexec
-	@scripts/conformance/ci.sh
+	@scripts/conformance/run.sh
 
 check: setup ## format, lints, licences and sources of dependencies, documentation
 	@scripts/check.sh

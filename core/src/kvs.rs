@@ -7,10 +7,8 @@
 use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use muster_protocol::limits::FENCE_BYTES_MAX;
+use muster_protocol::limits::{FENCE_BYTES_MAX, KVS_ENTRIES_MAX};
 
-/// Entries in one key-value space.
-pub const KVS_ENTRIES_MAX: usize = 4 << 20;
 /// Bytes that the lengths of one entry take in a blob.
 pub const ENTRY_HEADER_BYTES: usize = 6;
 /// Below this, dead bytes are not worth a compaction.

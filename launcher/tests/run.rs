@@ -55,8 +55,7 @@ fn ends_as_told(events: &Path, status: i32) {
 #[test]
 fn options_of_the_launcher_do_not_reach_its_agents() {
     let mut command = muster(&["run", "--local", "--job", "b", "-n", "1", "sh", "-c", "echo served"]);
-    for (name, value) in
-        [("JOB", "a"), ("JOIN", "nowhere:1"), ("CHECK", "1"), ("GRACE_MS", "x"), ("EXIT_WITH_JOB", "x")]
+    for (name, value) in [("JOB", "a"), ("JOIN", "nowhere:1"), ("NAME", "x"), ("GRACE_MS", "x"), ("EXIT_WITH_JOB", "x")]
     {
         command.env(format!("MUSTER_OPT_{name}"), value);
     }

@@ -69,6 +69,70 @@ pub const PMI_KVSNAME_BYTES_MAX: usize = 256;
 pub const PMI_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Names published in one job.
 pub const PMI_NAMES_MAX: usize = 65_536;
+/// Fields in one PMI message, all blocks of a spawn together. Generous: a spawned program's arguments are fields.
+pub const PMI_MESSAGE_FIELDS_MAX: usize = 65_536;
+/// Requests of one rank that may wait for an answer at once; several threads of a PMI-2 client may ask.
+pub const PMI_WAITING_REQUESTS_MAX: usize = 64;
+/// Length of the mark by which a PMI-2 client tells its threads apart.
+pub const PMI_THRID_BYTES_MAX: usize = 256;
+/// Length of a published service name.
+pub const PMI_NAME_BYTES_MAX: usize = PMI_VALUE_BYTES_MAX;
+/// Length of a published port; UCX ports are longer than a PMI value may be.
+pub const PMI_PORT_BYTES_MAX: usize = 4 * PMI_VALUE_BYTES_MAX;
+/// Answers that wait for a rank that does not read; a client asks one question at a time, so few ever wait.
+pub const PMI_WAITING_ANSWERS_MAX: usize = 1_024;
+/// Bytes read from a rank's PMI socket after the rank has ended: more than the kernel keeps for one. A process that the rank
+/// left behind could write for ever.
+pub const PMI_LAST_BYTES_MAX: usize = 4 << 20;
+/// Entries in one key-value space.
+pub const KVS_ENTRIES_MAX: usize = 4 << 20;
+
+/// Shortest job key, after trimming.
+///
+/// Whoever connects sees the public key that is derived from the job key, and can try guesses against it at leisure. Sixteen
+/// bytes are room for a key that cannot be guessed; less is a password.
+pub const JOB_KEY_BYTES_MIN: usize = 16;
+/// Longest job key: a larger file is not a key but a mistake.
+pub const JOB_KEY_BYTES_MAX: usize = 64 << 10;
+/// Agents that a launcher starts on its own machine.
+pub const LOCAL_AGENTS_MAX: u32 = 1_024;
+
+/// Inputs that wait for the launcher's loop; whoever would add another one waits instead.
+pub const LAUNCHER_QUEUE_INPUTS_MAX: usize = 65_536;
+/// Inputs that wait for an agent's loop; whoever would add another one waits instead.
+pub const AGENT_QUEUE_INPUTS_MAX: usize = 4_096;
+/// Orders that wait for an agent's executor: every rank's start, and as many others.
+pub const WAITING_ORDERS_MAX: usize = 2 * RANKS_PER_HOST_MAX as usize;
+/// Room above that for orders that end ranks: starts must not keep them out.
+pub const RESERVED_ORDERS_MAX: usize = 1_024;
+/// Messages that wait to be written to standard error. Further ones are dropped and counted: whoever does not read thousands
+/// will not miss one.
+pub const TELLER_QUEUE_MESSAGES_MAX: usize = 4_096;
+/// Wishes of a joining agent's job that wait: one for each connection of an edge.
+pub const JOIN_QUEUE_WISHES_MAX: usize = 8;
+/// Payload of reports that wait in one node to be merged; more goes up as it is.
+pub const HELD_REPORTS_BYTES_MAX: usize = 1 << 20;
+
+/// Candidates of one branch of the tree that are dialled at a time.
+pub const BRANCH_DIALS_MAX: usize = 3;
+/// Attempts to open a bulk connection.
+pub const BULK_ATTEMPTS_MAX: u32 = 4;
+/// Ranks of a host whose output pipes are enlarged. Linux gives a user without privilege 64 MiB of pipe buffers by default and
+/// makes every further pipe of that user tiny; half of it is left to others.
+pub const LARGE_PIPES_MAX: usize = 32;
+
+/// Answers to calls that the root keeps for one process. PMI clients ask one thing at a time.
+pub const KEPT_ANSWERS_MAX: usize = 8;
+/// Signals that are kept for a rank whose start has not come back; the oldest are forgotten.
+pub const KEPT_SIGNALS_MAX: usize = 64;
+/// Pairs of source and reason of which an agent remembers that it has logged them; beyond it nothing is logged until some are
+/// forgotten.
+pub const REMEMBERED_REFUSALS_MAX: usize = 1_024;
+/// Launchers that an agent remembers; the oldest are forgotten first.
+pub const REMEMBERED_LAUNCHERS_MAX: usize = 256;
+/// Processes that an agent remembers of a job, to know what they left: ranks and what descends from them. Of further ones
+/// nothing is removed.
+pub const REMEMBERED_PROCESSES_MAX: usize = 1 << 16;
 
 const _: () = assert!(PMI_VALUE_BYTES_MAX.is_multiple_of(2));
 const _: () = assert!(SILENCE_PROBE_MS > 2 * HEARTBEAT_PERIOD_MS && SILENCE_DEAD_MS > SILENCE_PROBE_MS);

@@ -1,13 +1,17 @@
 // spawn_child: what spawn_parent spawns. Each rank checks its arguments, joins the sum, and says where it ran.
-// Where CHILD_DIES is set, rank 0 ends by SIGSEGV once it knows its parent.
+// Where SPAWN_WDIR is set, it is the working directory. Where CHILD_DIES is set, rank 0 ends by SIGSEGV once it knows its parent.
 #include <mpi.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include "common.h"
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);
     if (argc != 3 || strcmp(argv[1], "one") || strcmp(argv[2], "two words")) die("wrong arguments, %d of them", argc);
+    char here[4096];
+    const char *wanted = getenv("SPAWN_WDIR");
+    if (wanted && (!getcwd(here, sizeof here) || strcmp(here, wanted))) die("in %s, not in %s", here, wanted);
     MPI_Comm parent, all;
     MPI_Comm_get_parent(&parent);
     if (parent == MPI_COMM_NULL) die("no parent");

@@ -1,22 +1,35 @@
 // spawn_parent CHILD [N] [multiple]: all ranks together spawn N ranks (2 otherwise) of CHILD, add up over both groups,
-// and disconnect. With "multiple" the N ranks come as two commands. Rank 0 prints "spawned N: ok".
+// and disconnect. With "multiple" the N ranks come as two commands. SPAWN_HOST and SPAWN_WDIR, where they are set, are
+// the info keys "host" and "wdir" of the request. Rank 0 prints "spawned N: ok".
 #include <mpi.h>
 
 #include "common.h"
+
+static MPI_Info request_info(void) {
+    const char *keys[] = {"host", "wdir"}, *values[] = {getenv("SPAWN_HOST"), getenv("SPAWN_WDIR")};
+    if (!values[0] && !values[1]) return MPI_INFO_NULL;
+    MPI_Info info;
+    MPI_Info_create(&info);
+    for (int i = 0; i < 2; i++)
+        if (values[i]) MPI_Info_set(info, keys[i], values[i]);
+    return info;
+}
 
 static MPI_Comm spawn(char *child, int n, int multiple) {
     MPI_Comm children;
     int codes[n];
     char *args[] = {"one", "two words", NULL};
+    MPI_Info info = request_info();
     if (!multiple) {
-        MPI_Comm_spawn(child, args, n, MPI_INFO_NULL, 0, MPI_COMM_WORLD, &children, codes);
+        MPI_Comm_spawn(child, args, n, info, 0, MPI_COMM_WORLD, &children, codes);
     } else {
         char *commands[] = {child, child};
         char **argvs[] = {args, args};
         int counts[] = {1, n - 1};
-        MPI_Info infos[] = {MPI_INFO_NULL, MPI_INFO_NULL};
+        MPI_Info infos[] = {info, info};
         MPI_Comm_spawn_multiple(2, commands, argvs, counts, infos, 0, MPI_COMM_WORLD, &children, codes);
     }
+    if (info != MPI_INFO_NULL) MPI_Info_free(&info);
     for (int i = 0; i < n; i++)
         if (codes[i] != MPI_SUCCESS) die("child %d: error code %d", i, codes[i]);
     return children;

@@ -12,18 +12,11 @@ use std::sync::Arc;
 use aws_lc_rs::hkdf::{HKDF_SHA256, Salt};
 use aws_lc_rs::rand;
 use aws_lc_rs::signature::Ed25519KeyPair;
+use muster_protocol::limits::{JOB_KEY_BYTES_MAX, JOB_KEY_BYTES_MIN};
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
 use thiserror::Error;
-
-/// Shortest job key, in bytes after trimming.
-///
-/// Whoever connects sees the public key that is derived from the job key, and can try guesses against it at leisure. Sixteen
-/// bytes are room for a key that cannot be guessed; less is a password.
-pub const JOB_KEY_BYTES_MIN: usize = 16;
-/// Longest job key, in bytes: a larger file is not a key but a mistake.
-pub const JOB_KEY_BYTES_MAX: usize = 64 << 10;
 
 const GENERATED_BYTES: usize = 32;
 const SALT: &[u8] = b"muster job key";

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use muster_protocol::hello::{Hello, HostFacts, Lane, RELEASE, Refusal, Role, Welcome};
+use muster_protocol::limits::AGENT_QUEUE_INPUTS_MAX;
 use muster_sys::clock::boottime_ms;
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Guest;
@@ -25,8 +26,6 @@ use crate::shell::Shells;
 use crate::signals::{Asked, Signals};
 use crate::tally::{self, Tally};
 
-/// Inputs that wait for the loop; whoever would add another one waits instead.
-const INBOX_MAX: usize = 4_096;
 /// Time that a leaving agent gives its launcher to hear the end of its ranks.
 const FAREWELL: Duration = Duration::from_millis(300);
 
@@ -77,8 +76,11 @@ struct Inboxes {
 impl Inboxes {
     /// New ends for a new job; senders of the old one find nobody.
     fn renew(&mut self) {
-        (self.tree, self.pmi, self.parent) =
-            (mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX), mpsc::channel(INBOX_MAX));
+        (self.tree, self.pmi, self.parent) = (
+            mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
+            mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
+            mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
+        );
     }
 }
 
@@ -118,9 +120,9 @@ impl Agent {
             quarantine: None,
             tally: Tally::new(boottime_ms()),
             inboxes: Inboxes {
-                tree: mpsc::channel(INBOX_MAX),
-                pmi: mpsc::channel(INBOX_MAX),
-                parent: mpsc::channel(INBOX_MAX),
+                tree: mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
+                pmi: mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
+                parent: mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
                 bulk: bulk_inbox,
                 executor: reports,
             },
@@ -249,7 +251,7 @@ impl Agent {
 
     /// Whatever else has come meanwhile, so that what it causes goes out together.
     fn take_waiting(&mut self, now_ms: u64) {
-        for _ in 0..INBOX_MAX {
+        for _ in 0..AGENT_QUEUE_INPUTS_MAX {
             let inboxes = &mut self.inboxes;
             let input = if let Ok(report) = inboxes.executor.try_recv() {
                 JobInput::Executor(report)

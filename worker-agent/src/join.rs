@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
-use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
+use muster_protocol::limits::{HANDSHAKE_TIMEOUT_MS, JOIN_QUEUE_WISHES_MAX};
 use muster_protocol::{Epoch, Generation, HostIndex};
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Guest;
@@ -18,8 +18,6 @@ const LIMIT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 /// Longest pause: a launcher that comes up is joined within this time.
 const PAUSE_LAST: Duration = Duration::from_secs(2);
-/// Wishes that wait: one for each connection of an edge.
-const WISHES_MAX: usize = 8;
 
 /// What is to be dialled for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +93,7 @@ pub struct JoinDoor {
 impl JoinDoor {
     /// Starts to dial for a launcher.
     pub fn start(dialer: Dialer, target: Target) -> Self {
-        let (wishes, mut wished) = mpsc::channel(WISHES_MAX);
+        let (wishes, mut wished) = mpsc::channel(JOIN_QUEUE_WISHES_MAX);
         let (found, guests) = mpsc::channel(1);
         let bulk_wished = Arc::new(AtomicBool::new(false));
         let door = Self { target: target.clone(), guests, wishes, bulk_wished: bulk_wished.clone() };

@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 
 use muster_protocol::Epoch;
 use muster_protocol::hello::Refusal;
-
-/// Launchers that are remembered; the oldest are forgotten first.
-const LAUNCHERS_REMEMBERED_MAX: usize = 256;
+use muster_protocol::limits::REMEMBERED_LAUNCHERS_MAX;
 
 /// Launchers that were given this host, newest last.
 ///
@@ -21,7 +19,7 @@ impl Promises {
     /// A launcher has given this host something to do.
     pub(crate) fn keep(&mut self, job: &str, epoch: Epoch) {
         self.served.retain(|(name, served)| (name.as_str(), *served) != (job, epoch));
-        if self.served.len() == LAUNCHERS_REMEMBERED_MAX {
+        if self.served.len() == REMEMBERED_LAUNCHERS_MAX {
             self.served.pop_front();
         }
         self.served.push_back((job.to_owned(), epoch));
@@ -70,10 +68,10 @@ mod tests {
             promises.keep("j", Epoch(1));
         }
         assert_eq!(promises.served.len(), 1);
-        for epoch in 0..2 * LAUNCHERS_REMEMBERED_MAX as u64 {
+        for epoch in 0..2 * REMEMBERED_LAUNCHERS_MAX as u64 {
             promises.keep("j", Epoch(epoch));
         }
-        assert_eq!(promises.served.len(), LAUNCHERS_REMEMBERED_MAX);
-        assert!(promises.judge("j", Epoch(2 * LAUNCHERS_REMEMBERED_MAX as u64 - 2)).is_err());
+        assert_eq!(promises.served.len(), REMEMBERED_LAUNCHERS_MAX);
+        assert!(promises.judge("j", Epoch(2 * REMEMBERED_LAUNCHERS_MAX as u64 - 2)).is_err());
     }
 }

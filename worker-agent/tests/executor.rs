@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use muster_protocol::ProcId;
+use muster_sys::children::Owner;
 use muster_sys::pipe::set_nonblocking;
 use muster_sys::stage::Stage;
 use muster_sys::status::ExitStatus;
@@ -431,6 +432,19 @@ fn segments() -> Vec<String> {
     list.lines().filter_map(|line| line.split_ascii_whitespace().nth(1).map(str::to_owned)).collect()
 }
 
+/// What a program prints that is no rank's: somebody in this process waits for it.
+fn output_of(command: &mut Command) -> String {
+    let mut hold = muster_sys::children::hold();
+    let child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let pid = child.id().cast_signed();
+    hold.claim(pid, Owner::new());
+    drop(hold);
+    let output = child.wait_with_output().unwrap();
+    muster_sys::children::hold().disclaim(pid);
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).unwrap()
+}
+
 #[test]
 fn a_sweep_removes_shared_memory_that_ranks_left_and_nobody_elses() {
     let made = |output: &str| output.trim_end().rsplit(' ').next().unwrap().to_owned();
@@ -438,12 +452,11 @@ fn a_sweep_removes_shared_memory_that_ranks_left_and_nobody_elses() {
     let mut rank = bench.spawn(sh(0, "exec ipcmk -M 4096"));
     let ranks = made(&line(&mut *rank.stdout));
     assert_eq!(bench.exited(), (0, ExitStatus::Exited(0)));
-    let other = Command::new("ipcmk").args(["-M", "4096"]).output().unwrap();
-    let others = made(&String::from_utf8(other.stdout).unwrap());
+    let others = made(&output_of(Command::new("ipcmk").args(["-M", "4096"])));
     assert!(segments().contains(&ranks) && segments().contains(&others));
     bench.order(Order::Sweep);
     bench.swept();
     assert!(!segments().contains(&ranks), "it is left");
     assert!(segments().contains(&others), "it was not a rank's");
-    assert!(Command::new("ipcrm").args(["-m", &others]).status().unwrap().success());
+    output_of(Command::new("ipcrm").args(["-m", &others]));
 }

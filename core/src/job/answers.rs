@@ -4,10 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use muster_protocol::ProcId;
+use muster_protocol::limits::KEPT_ANSWERS_MAX;
 use muster_protocol::message::Answer;
-
-/// Answers kept for one process. PMI clients ask one thing at a time.
-const KEPT_MAX: usize = 8;
 
 /// What the root knows of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +30,9 @@ impl Answers {
         let Some(given) = self.given.get(&proc) else { return Known::No };
         match given.iter().find(|(number, _)| *number == token) {
             Some((_, answer)) => Known::Answered(answer.clone()),
-            None if given.len() == KEPT_MAX && given.front().is_some_and(|(oldest, _)| token < *oldest) => Known::Stale,
+            None if given.len() == KEPT_ANSWERS_MAX && given.front().is_some_and(|(oldest, _)| token < *oldest) => {
+                Known::Stale
+            }
             None => Known::No,
         }
     }
@@ -41,7 +41,7 @@ impl Answers {
         let given = self.given.entry(proc).or_default();
         let at = given.partition_point(|(number, _)| *number < token);
         given.insert(at, (token, answer));
-        if given.len() > KEPT_MAX {
+        if given.len() > KEPT_ANSWERS_MAX {
             given.pop_front();
         }
     }
@@ -67,7 +67,7 @@ mod tests {
         assert_eq!(answers.known(ProcId(1), 12), Known::Answered(Answer::Denied { why: "12".into() }));
         assert_eq!(answers.known(ProcId(1), 11), Known::Stale);
         assert_eq!(answers.known(ProcId(2), 11), Known::No);
-        assert_eq!(answers.given[&ProcId(1)].len(), KEPT_MAX);
+        assert_eq!(answers.given[&ProcId(1)].len(), KEPT_ANSWERS_MAX);
         answers.forget(ProcId(1));
         assert!(answers.given.is_empty());
     }

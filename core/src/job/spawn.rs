@@ -135,6 +135,17 @@ mod tests {
     use crate::hosts::{HostSpec, Origin};
 
     #[test]
+    fn a_path_is_where_a_bare_name_is_looked_for() {
+        let spawned = |program: &str, path: Option<&str>| {
+            let info = path.map(|dir| EnvVar { name: "path".into(), value: Some(dir.into()) }).into_iter().collect();
+            with_path(&SpawnApp { argv: vec![program.into(), "x".into()], count: 1, info })
+        };
+        assert_eq!(spawned("child", Some(":/opt/bin:/usr/bin")), ["/opt/bin/child", "x"]);
+        assert_eq!(spawned("./child", Some("/opt/bin")), ["./child", "x"]);
+        assert_eq!(spawned("child", None), ["child", "x"]);
+    }
+
+    #[test]
     fn a_list_with_more_slots_than_ranks_is_read_to_its_end_and_takes_no_more_room() {
         let mut hosts = HostList::new();
         for name in ["a", "b"] {

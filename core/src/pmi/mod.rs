@@ -22,8 +22,8 @@ mod tests;
 
 pub use action::{Action, Answer, PmiError, Upcall};
 pub use mapping::process_mapping;
-pub use names::{NAME_BYTES_MAX, NameError, NameTable, PORT_BYTES_MAX, check_name};
+pub use names::{NameError, NameTable, check_name};
 pub use server::{FenceDoneError, FenceReport, Phase, Server};
 pub use setup::{GroupSetup, LocalRank, SetupError};
 pub use spawn::{SpawnError, SpawnRequest, SpawnSegment};
-pub use wire::{Decoder, Dialect, Fields, MESSAGE_FIELDS_MAX, Message, WireError};
+pub use wire::{Decoder, Dialect, Fields, Message, WireError};

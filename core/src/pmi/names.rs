@@ -3,12 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use muster_protocol::limits::{PMI_NAMES_MAX, PMI_VALUE_BYTES_MAX};
-
-/// Length of a published service name.
-pub const NAME_BYTES_MAX: usize = PMI_VALUE_BYTES_MAX;
-/// Length of a published port; UCX ports are longer than a PMI value may be.
-pub const PORT_BYTES_MAX: usize = 4 * PMI_VALUE_BYTES_MAX;
+use muster_protocol::limits::{PMI_NAME_BYTES_MAX, PMI_NAMES_MAX, PMI_PORT_BYTES_MAX};
 
 /// Why a name was not published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -20,14 +15,14 @@ pub enum NameError {
     #[error("the job has published {PMI_NAMES_MAX} names, which is the limit")]
     Full,
     /// The name or the port is empty or too long.
-    #[error("the name must have 1 to {NAME_BYTES_MAX} bytes and the port 1 to {PORT_BYTES_MAX}")]
+    #[error("the name must have 1 to {PMI_NAME_BYTES_MAX} bytes and the port 1 to {PMI_PORT_BYTES_MAX}")]
     Length,
 }
 
 /// Whether a name and its port may be published at all.
 pub fn check_name(name: &[u8], port: &[u8]) -> Result<(), NameError> {
     let fits = |bytes: &[u8], max: usize| !bytes.is_empty() && bytes.len() <= max;
-    if fits(name, NAME_BYTES_MAX) && fits(port, PORT_BYTES_MAX) { Ok(()) } else { Err(NameError::Length) }
+    if fits(name, PMI_NAME_BYTES_MAX) && fits(port, PMI_PORT_BYTES_MAX) { Ok(()) } else { Err(NameError::Length) }
 }
 
 /// Published names and their ports.
@@ -88,8 +83,14 @@ mod tests {
         let mut table = NameTable::new();
         let port = Bytes::from("p");
         assert_eq!(table.publish(Bytes::new(), port.clone()), Err(NameError::Length));
-        assert_eq!(table.publish(Bytes::from(vec![b'n'; NAME_BYTES_MAX + 1]), port.clone()), Err(NameError::Length));
-        assert_eq!(table.publish(port.clone(), Bytes::from(vec![b'p'; PORT_BYTES_MAX + 1])), Err(NameError::Length));
+        assert_eq!(
+            table.publish(Bytes::from(vec![b'n'; PMI_NAME_BYTES_MAX + 1]), port.clone()),
+            Err(NameError::Length)
+        );
+        assert_eq!(
+            table.publish(port.clone(), Bytes::from(vec![b'p'; PMI_PORT_BYTES_MAX + 1])),
+            Err(NameError::Length)
+        );
         for i in 0..PMI_NAMES_MAX {
             table.publish(Bytes::from(i.to_string()), port.clone()).unwrap();
         }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::Bytes;
-use muster_protocol::limits::PMI_VALUE_BYTES_MAX;
+use muster_protocol::limits::{PMI_THRID_BYTES_MAX, PMI_VALUE_BYTES_MAX, PMI_WAITING_REQUESTS_MAX};
 use muster_protocol::{Group, Rank};
 
 use super::action::{Action, PmiError};
@@ -12,11 +12,6 @@ use super::reply::Reply;
 use super::setup::{GroupSetup, SetupError, check};
 use super::wire::{Decoder, Dialect, Message, shown};
 use crate::kvs::{Kvs, KvsError};
-
-/// Requests of one rank that may wait for an answer at once; several threads of a PMI-2 client may ask.
-pub(super) const WAITING_REQUESTS_MAX: usize = 64;
-/// Length of the mark by which a PMI-2 client tells its threads apart.
-const THRID_BYTES_MAX: usize = 256;
 
 /// How far a rank has come with PMI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -234,12 +229,12 @@ impl Server {
     fn message(&mut self, local: usize, message: &Message, out: &mut Vec<Action>) -> Result<(), PmiError> {
         let command = message.command();
         let thrid = message.fields.get("thrid").filter(|_| message.dialect == Dialect::V2).cloned();
-        if let Some(thrid) = thrid.as_ref().filter(|t| t.len() > THRID_BYTES_MAX) {
+        if let Some(thrid) = thrid.as_ref().filter(|t| t.len() > PMI_THRID_BYTES_MAX) {
             return Err(PmiError::BadField {
                 command: shown(command),
                 field: "thrid",
                 value: shown(thrid),
-                expected: format!("at most {THRID_BYTES_MAX} bytes"),
+                expected: format!("at most {PMI_THRID_BYTES_MAX} bytes"),
             });
         }
         if self.members[local].phase == Phase::Untouched && command != b"init" {
@@ -276,8 +271,8 @@ impl Server {
 
     pub(super) fn count_request(&mut self, local: usize) -> Result<(), PmiError> {
         let member = &mut self.members[local];
-        if member.waiting >= WAITING_REQUESTS_MAX {
-            return Err(PmiError::TooManyRequests { limit: WAITING_REQUESTS_MAX });
+        if member.waiting >= PMI_WAITING_REQUESTS_MAX {
+            return Err(PmiError::TooManyRequests { limit: PMI_WAITING_REQUESTS_MAX });
         }
         member.waiting += 1;
         Ok(())

@@ -1,11 +1,11 @@
 //! The commands of PMI-1.
 
 use bytes::Bytes;
-use muster_protocol::limits::{PMI_KEY_BYTES_MAX, PMI_KVSNAME_BYTES_MAX, PMI_VALUE_BYTES_MAX};
+use muster_protocol::limits::{PMI_KEY_BYTES_MAX, PMI_KVSNAME_BYTES_MAX, PMI_NAME_BYTES_MAX, PMI_VALUE_BYTES_MAX};
 
 use super::action::{Action, PmiError, Upcall};
 use super::answers::found;
-use super::names::{NAME_BYTES_MAX, check_name};
+use super::names::check_name;
 use super::reply::can_carry;
 use super::server::{Asker, Server};
 use super::spawn::SpawnRequest;
@@ -163,7 +163,7 @@ impl Server {
     }
 
     pub(super) fn lookup_name(&mut self, asker: Asker, name: &[u8], out: &mut Vec<Action>) -> Result<(), PmiError> {
-        if name.len() > NAME_BYTES_MAX {
+        if name.len() > PMI_NAME_BYTES_MAX {
             out.push(Action::Send { local: asker.local, bytes: found(&asker, None) });
             return Ok(());
         }
@@ -171,7 +171,7 @@ impl Server {
     }
 
     pub(super) fn unpublish_name(&mut self, asker: Asker, name: &[u8], out: &mut Vec<Action>) -> Result<(), PmiError> {
-        if name.len() > NAME_BYTES_MAX {
+        if name.len() > PMI_NAME_BYTES_MAX {
             let reply = asker.reply("unpublish_result", "name-unpublish-response", FAIL);
             out.push(Action::Send { local: asker.local, bytes: reply.finish() });
             return Ok(());

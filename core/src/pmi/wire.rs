@@ -4,13 +4,11 @@
 //! is recognised by its own beginning.
 
 use bytes::{Buf, Bytes, BytesMut};
-use muster_protocol::limits::PMI_MESSAGE_BYTES_MAX;
+use muster_protocol::limits::{PMI_MESSAGE_BYTES_MAX, PMI_MESSAGE_FIELDS_MAX};
 
 use super::wire_v1::{self, SpawnBlocks};
 use super::wire_v2;
 
-/// Fields in one message, all blocks of a spawn together. Generous: a spawned program's arguments are fields.
-pub const MESSAGE_FIELDS_MAX: usize = 65_536;
 /// Bytes that are needed to tell the dialects apart.
 const DETECT_BYTES: usize = 6;
 
@@ -36,7 +34,7 @@ pub enum WireError {
     #[error("PMI message over the limit of {PMI_MESSAGE_BYTES_MAX} bytes")]
     TooLong,
     /// More fields than a message may have.
-    #[error("PMI message over the limit of {MESSAGE_FIELDS_MAX} fields")]
+    #[error("PMI message over the limit of {PMI_MESSAGE_FIELDS_MAX} fields")]
     TooManyFields,
     /// A framed message that does not begin with its command.
     #[error("PMI-2 message does not begin with cmd=: {start:?}")]
@@ -87,7 +85,7 @@ impl Fields {
     }
 
     pub(super) fn push(&mut self, key: Bytes, value: Bytes) -> Result<(), WireError> {
-        if self.pairs.len() >= MESSAGE_FIELDS_MAX {
+        if self.pairs.len() >= PMI_MESSAGE_FIELDS_MAX {
             return Err(WireError::TooManyFields);
         }
         self.pairs.push((key, value));

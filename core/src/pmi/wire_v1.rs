@@ -1,9 +1,9 @@
 //! PMI-1: one line of `key=value` pairs, or `mcmd=` blocks of one pair a line.
 
 use bytes::Bytes;
-use muster_protocol::limits::PMI_MESSAGE_BYTES_MAX;
+use muster_protocol::limits::{PMI_MESSAGE_BYTES_MAX, PMI_MESSAGE_FIELDS_MAX};
 
-use super::wire::{Dialect, Fields, MESSAGE_FIELDS_MAX, Message, WireError, shown};
+use super::wire::{Dialect, Fields, Message, WireError, shown};
 
 /// A field that takes the rest of its line, and the fields that may still follow it because a client wrote them late.
 struct RestOfLine {
@@ -135,7 +135,7 @@ impl SpawnBlocks {
             return self.close();
         }
         self.count += 1;
-        if self.count > MESSAGE_FIELDS_MAX {
+        if self.count > PMI_MESSAGE_FIELDS_MAX {
             return Err(WireError::TooManyFields);
         }
         let start = line.len() - line.trim_ascii_start().len();

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use muster_protocol::limits::BRANCH_DIALS_MAX;
 use muster_protocol::message::HostEntry;
 use muster_protocol::{HostIndex, HostSet};
 
-/// Candidates of one branch that are dialled at a time.
-const DIALS_AT_ONCE_MAX: usize = 3;
 /// A candidate that has not answered for this long gets company, in milliseconds.
 const STAGGER_MS: u64 = 300;
 /// First pause after a failed dial, in milliseconds; it doubles up to the last.
@@ -71,7 +70,7 @@ impl Branch {
             .tried
             .values()
             .any(|(c, _)| matches!(c, Candidate::Dialling { since_ms } if now_ms < since_ms + STAGGER_MS));
-        !hopeful && dialling < DIALS_AT_ONCE_MAX
+        !hopeful && dialling < BRANCH_DIALS_MAX
     }
 
     /// A dial failed; it is tried again later.
@@ -99,7 +98,7 @@ impl Branch {
             Candidate::Dialling { since_ms } => Some(*since_ms),
             Candidate::Resting { .. } => None,
         });
-        let wanted = !self.untried.is_empty() && dialling.clone().count() < DIALS_AT_ONCE_MAX;
+        let wanted = !self.untried.is_empty() && dialling.clone().count() < BRANCH_DIALS_MAX;
         // With none being dialled it is due at once.
         wanted.then(|| dialling.max().map_or(0, |newest| newest + STAGGER_MS))
     }

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 
 use muster_protocol::frame::{Frame, Kind};
+use muster_protocol::limits::HELD_REPORTS_BYTES_MAX;
 use muster_protocol::message::{
     BadPayload, Ended, Exits, Initialised, Message, Phase, ProcEnd, ProcExit, ProcStarted, Stamp, Started, StreamEnd,
 };
@@ -20,8 +21,6 @@ use super::pleas::Pleas;
 
 /// Longest time that news which nobody is in a hurry for waits for its neighbours', in milliseconds.
 const HOLD_MS: u64 = 5;
-/// More than this does not wait in one node, in bytes of payload.
-const HELD_BYTES_MAX: usize = 1 << 20;
 
 /// Reports on their way through one node.
 #[derive(Debug, Default)]
@@ -108,7 +107,7 @@ impl TreeNode {
         // Whoever is kept busy may be late with its ticks.
         self.send_due_reports(now_ms);
         let bytes = frame.payload.len();
-        if self.reports.bytes + bytes > HELD_BYTES_MAX {
+        if self.reports.bytes + bytes > HELD_REPORTS_BYTES_MAX {
             self.send_reports();
         }
         match frame.header.kind {

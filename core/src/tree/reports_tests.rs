@@ -231,7 +231,7 @@ fn no_more_than_a_limit_waits_in_a_node() {
     node.tick(1 + HOLD_MS);
     frames.extend(ups(&mut node));
     assert!(frames.len() > 1);
-    assert!(frames.iter().all(|f| f.payload.len() <= HELD_BYTES_MAX + 64));
+    assert!(frames.iter().all(|f| f.payload.len() <= HELD_REPORTS_BYTES_MAX + 64));
     let streams: usize = frames.iter().map(|f| Ended::read(f).unwrap().streams.len()).sum();
     assert_eq!(streams, 8_000 * CHILDREN as usize);
 }

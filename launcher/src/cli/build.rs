@@ -2,19 +2,16 @@
 
 use muster_core::hosts::Origin;
 use muster_core::plan::{AppSpec, JobSpec, OutputSpec};
-use muster_protocol::limits::{RANKS_PER_HOST_MAX, TREE_RADIX_MAX};
+use muster_protocol::limits::{LOCAL_AGENTS_MAX, RANKS_PER_HOST_MAX, TREE_RADIX_MAX};
 
 use super::environment::Exports;
 use super::error::UsageError;
 use super::options::{HostChoice, LogLevel, RunOptions, Sourced};
 use super::scan::{Segment, Setting};
-use super::sources::Sources;
+use super::sources::{Sources, strays};
 use super::table::Id;
 use super::values;
 use crate::discover::Surroundings;
-
-/// Embedded agents on one machine at most.
-const LOCAL_AGENTS_MAX: u32 = 1_024;
 
 /// Puts the options of a run together.
 pub(super) fn run_options(segments: Vec<Segment>, site: &Surroundings) -> Result<RunOptions, UsageError> {
@@ -34,6 +31,7 @@ pub(super) fn run_options(segments: Vec<Segment>, site: &Surroundings) -> Result
     let mut exports = Exports::new(&sources, site)?;
     run.spec.apps = apps(segments, &sources, &mut exports)?;
     run.notes = exports.into_notes();
+    run.notes.extend(strays(site));
     Ok(run)
 }
 

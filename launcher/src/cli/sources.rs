@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use clap::CommandFactory;
 use muster_core::hosts::Origin;
 use toml::de::{DeTable, DeValue};
 
 use super::error::{UsageError, nearest};
 use super::scan::{Segment, Setting};
-use super::table::{self, Id, Opt};
+use super::table::{self, ENV_PREFIX, Id, Opt};
 use crate::discover::Surroundings;
 
 /// All settings of a command.
@@ -64,6 +65,22 @@ fn from_env(opt: &'static Opt, site: &Surroundings) -> Option<Setting> {
     let name = opt.env_name();
     let value = site.var(&name).filter(|value| !value.is_empty())?.to_owned();
     Some(Setting { opt, value, place: format!("environment variable {name}"), origin: Origin::env(name) })
+}
+
+/// Variables that look like options and are none, neither the launcher's nor the agent's: a slip of the fingers that nobody
+/// would notice otherwise.
+pub(super) fn strays(site: &Surroundings) -> Vec<String> {
+    let mut known: Vec<String> =
+        table::all().filter(|o| o.everywhere || o.id == Id::Config).map(Opt::env_name).collect();
+    let agent = muster_worker_agent::setup::Options::command();
+    known.extend(agent.get_arguments().filter_map(|arg| arg.get_env()?.to_str().map(str::to_owned)));
+    let looks = |name: &&str| name.starts_with(ENV_PREFIX) && !known.iter().any(|k| k == name);
+    let note = |name: &str| {
+        let hint = nearest(name, known.iter().map(String::as_str));
+        let hint = hint.map_or_else(String::new, |k| format!(" (did you mean {k}?)"));
+        format!("{name} is ignored: no option has this environment form{hint}")
+    };
+    site.vars().map(|(name, _)| name).filter(looks).map(note).collect()
 }
 
 fn from_file(config: &Setting) -> Result<Vec<Setting>, UsageError> {

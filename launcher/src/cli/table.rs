@@ -1,5 +1,8 @@
 //! Every option, once: the parser, the environment forms, the configuration file and `--help` read this table.
 
+/// How every environment form begins.
+pub(super) const ENV_PREFIX: &str = "MUSTER_OPT_";
+
 /// Which option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Id {
@@ -80,7 +83,7 @@ impl Opt {
 
     /// The environment form.
     pub(super) fn env_name(&self) -> String {
-        format!("MUSTER_OPT_{}", self.key().to_ascii_uppercase().replace('-', "_"))
+        format!("{ENV_PREFIX}{}", self.key().to_ascii_uppercase().replace('-', "_"))
     }
 }
 

@@ -231,3 +231,81 @@ fn an_argument_that_is_not_text_is_refused() {
     let words = [OsString::from("run"), OsString::from_vec(b"p\xff".to_vec())];
     insta::assert_snapshot!(parse(OsStr::new("muster"), words, &site(&[])).unwrap_err(), @r#"argument 2 is not valid UTF-8: "p�"; rename the file or pass the bytes another way"#);
 }
+
+/// Every option with an environment form: a value, as the command line has it.
+const FORMS: &[(&str, &str)] = &[
+    ("np", "3"),
+    ("ppn", "2"),
+    ("placement", "cyclic"),
+    ("oversubscribe", "true"),
+    ("wdir", "/data"),
+    ("rlimit", "nofile=1000"),
+    ("umask", "027"),
+    ("bootstrap", "none"),
+    ("max-restarts", "0"),
+    ("hosts", "a:2,b"),
+    ("hostfile", "/x/hosts"),
+    ("local", "2"),
+    ("radix", "4"),
+    ("key-file", "/x/key"),
+    ("job", "mine"),
+    ("port", "2300"),
+    ("listen", "127.0.0.1:2400"),
+    ("connect-timeout", "7s"),
+    ("export", "A=1"),
+    ("unset-env", "B"),
+    ("label", "true"),
+    ("output-dir", "/x/out"),
+    ("stdin", "all"),
+    ("events", "/x/events"),
+    ("log", "debug"),
+    ("timeout", "9m"),
+    ("grace", "1s"),
+];
+
+#[test]
+fn every_environment_form_means_what_its_option_means() {
+    // What differs is only where a value came from.
+    let bare = |mut run: RunOptions| {
+        let place = Origin::flag("here");
+        for origin in [
+            run.key_file.as_mut().map(|s| &mut s.origin),
+            run.port.as_mut().map(|s| &mut s.origin),
+            run.listen.as_mut().map(|s| &mut s.origin),
+            run.events.as_mut().map(|s| &mut s.origin),
+            match &mut run.hosts {
+                HostChoice::List(s) | HostChoice::File(s) => Some(&mut s.origin),
+                HostChoice::Local(s) => Some(&mut s.origin),
+                HostChoice::Unsaid => None,
+            },
+        ]
+        .into_iter()
+        .flatten()
+        {
+            *origin = place.clone();
+        }
+        run
+    };
+    let keys: Vec<_> = table::all().filter(|o| o.everywhere).map(|o| o.key()).collect();
+    assert_eq!(keys, FORMS.iter().map(|(key, _)| *key).collect::<Vec<_>>());
+    let plain = bare(run("prog"));
+    for opt in table::all().filter(|o| o.everywhere) {
+        let (key, value) = FORMS.iter().find(|(key, _)| *key == opt.key()).unwrap();
+        let from_env = bare(run_in(&[(&opt.env_name(), value)], "prog"));
+        assert_eq!(from_env, bare(run(&format!("--{key}={value} prog"))), "{key}");
+        // Only the number of restarts cannot be another one than without it.
+        assert!(from_env != plain || *key == "max-restarts", "{key} changes something");
+    }
+}
+
+#[test]
+fn a_variable_that_only_looks_like_an_option_is_told() {
+    let got = run_in(
+        &[("MUSTER_OPT_TIMOUT", "3"), ("MUSTER_OPT_GENV", "A=1"), ("MUSTER_OPT_EXIT_WITH_JOB", "1"), ("MUSTER_X", "")],
+        "prog",
+    );
+    insta::assert_snapshot!(got.notes.join("\n"), @r"
+    MUSTER_OPT_GENV is ignored: no option has this environment form
+    MUSTER_OPT_TIMOUT is ignored: no option has this environment form (did you mean MUSTER_OPT_TIMEOUT?)
+    ");
+}

@@ -11,10 +11,10 @@ use muster_core::tree::TreeNode;
 use muster_protocol::Frame;
 use muster_protocol::event::Event;
 use muster_protocol::hello::Role;
-use muster_protocol::limits::HEARTBEAT_PERIOD_MS;
+use muster_protocol::limits::{HEARTBEAT_PERIOD_MS, LAUNCHER_QUEUE_INPUTS_MAX};
 use muster_protocol::message::{Adopt, Heartbeat, HostEntry};
 use muster_sys::clock::boottime_ms;
-use muster_sys::signals;
+use muster_sys::{signal_count, signals};
 use muster_transport::dial::Dialer;
 use muster_transport::identity::JobKey;
 use muster_transport::resolve::Resolver;
@@ -33,8 +33,6 @@ use crate::cli::RunOptions;
 use crate::output::{self, Output, OutputOrder, OutputReport, Style};
 use crate::report::Reporter;
 
-/// Inputs that wait for the loop.
-const INBOX_MAX: usize = 65_536;
 /// Time that ranks and their output have after the second demand for the end, in milliseconds.
 const IMPATIENT_MS: u64 = 2_000;
 /// Time that queued frames have to leave when the job is over.
@@ -109,7 +107,7 @@ impl Shell {
     ) -> anyhow::Result<Self> {
         let now_ms = boottime_ms();
         let stamp = prepared.setup.stamp;
-        let (inbox_sender, inbox) = mpsc::channel(INBOX_MAX);
+        let (inbox_sender, inbox) = mpsc::channel(LAUNCHER_QUEUE_INPUTS_MAX);
         let (report_sender, reports) = mpsc::unbounded_channel();
         let identity = prepared.key.as_ref().map(JobKey::identity);
         let dialer = Dialer::new(Arc::new(Resolver::default()), identity.as_ref().map(tls::connector));
@@ -344,7 +342,9 @@ impl Shell {
         self.settle(boottime_ms());
         tokio::time::sleep(SUSPEND_DELAY).await;
         let _ = signals::raise(signals::STOP);
-        // The signal that let us go on is heard, and passed on, like any other.
+        // Somebody let us go on, or nothing could stop us, as it is with the first process of a container: so go the ranks.
+        signal_count::take(signals::CONTINUE);
+        self.job.pass_signal(signals::CONTINUE);
         self.beat(self.lease_ms, boottime_ms());
     }
 

@@ -44,6 +44,7 @@ fn a_start_that_hangs_locks_nothing_and_can_be_killed_by_another_thread() {
         let mut spawner = Spawner::new(owner).unwrap();
         let null = File::open("/dev/null").unwrap();
         done.send(Run::new(&[&program]).start(&mut spawner, null.as_fd()).unwrap()).unwrap();
+        done.send(Run::sh("exit 3").start(&mut spawner, null.as_fd()).unwrap()).unwrap();
         // Its children die with this thread.
         std::thread::park();
     });
@@ -55,10 +56,12 @@ fn a_start_that_hangs_locks_nothing_and_can_be_killed_by_another_thread() {
     let start = Instant::now();
     while !kill_starting(owner).unwrap() {
         assert!(start.elapsed() < NET, "there is never a process");
+        std::thread::yield_now();
     }
     let spawned = result.recv_timeout(NET).unwrap();
     assert_eq!(reap(spawned.pid).unwrap().status, ExitStatus::Signaled { signal: signals::KILL, core: false });
-    assert!(!kill_starting(owner).unwrap());
+    let next = result.recv_timeout(NET).unwrap();
+    assert_eq!(reap(next.pid).unwrap().status, ExitStatus::Exited(3), "the thread starts others again");
     thread.thread().unpark();
     thread.join().unwrap();
 }

@@ -1,13 +1,15 @@
 //! Strangers at the agent's port: they are turned away, and launchers with the key get through.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use muster_cluster::{AGENT_PORT, Cluster, Cmd, Host, Memory, Output, PATIENCE, Proc, cluster_or_skip, eventually};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::Signal;
 
 const HALF_OPEN: usize = 10_000;
 /// An agent that serves a job has a few MiB; a flood must not make it grow without limit.
@@ -113,9 +115,9 @@ fn whoever_does_not_prove_itself_is_turned_away_and_counted() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(1));
     let agent = cluster.start_agent(0, &[]).expect("agent");
     let (stranger, to) = (cluster.launcher(), agent_of(&cluster.host(0)));
-    // One that never gets to the point; it is looked at below.
-    let mut slow = dial(&stranger, to);
-    slow.write_all(HALF_A_RECORD).expect("write");
+    // Some that never get to the point; they are looked at below.
+    let mut slow: Vec<_> = (0..5).map(|_| dial(&stranger, to)).collect();
+    slow.iter_mut().for_each(|one| one.write_all(HALF_A_RECORD).expect("write"));
 
     let noise: Vec<u8> = (0..200_000u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let hello = frame(1, 5, b"\x80\x80\x80\x80\x80");
@@ -132,12 +134,76 @@ fn whoever_does_not_prove_itself_is_turned_away_and_counted() {
     let log = agent.stderr_so_far();
     assert_eq!(log.matches("it does not speak the agent protocol").count(), 1, "one line for 120 connections:\n{log}");
 
-    let mut rest = Vec::new();
-    let ended = slow.read_to_end(&mut rest);
-    assert!(ended.is_ok() && rest.is_empty(), "the agent waits no longer than it says: {ended:?} {rest:?}");
+    for mut one in slow {
+        let mut rest = Vec::new();
+        let ended = one.read_to_end(&mut rest);
+        assert!(ended.is_ok() && rest.is_empty(), "the agent waits no longer than it says: {ended:?} {rest:?}");
+    }
     agent.wait_for("it did not prove itself in time", PATIENCE).expect("it is logged");
     assert_unharmed(&agent);
     serves(&cluster);
+    let log = log_to_the_end(&agent);
+    assert_eq!(log.matches("it did not prove itself in time").count(), 2, "one line, and one in the count:\n{log}");
+    let counted = "; 120 because it does not speak the agent protocol; 5 because it did not prove itself in time";
+    assert!(log.contains(counted), "{log}");
+}
+
+/// Tells an agent to end and gives all that it has said.
+fn log_to_the_end(agent: &Proc) -> String {
+    agent.signal(Signal::SIGTERM).expect("signal");
+    agent.wait(PATIENCE).expect("it ends");
+    agent.wait_for("agent ends", PATIENCE).expect("its last words");
+    agent.stderr_so_far()
+}
+
+/// Passes one connection on to the agent, and gives what its client has said.
+fn recorder(from: Arc<Host>, listener: TcpListener, to: SocketAddr) -> JoinHandle<Vec<u8>> {
+    std::thread::spawn(move || {
+        let (mut near, _) = listener.accept().expect("the client comes");
+        let mut far = dial(&from, to);
+        let (mut back_from, mut back_to) = (far.try_clone().expect("copy"), near.try_clone().expect("copy"));
+        let back = std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+        let (mut said, mut piece) = (Vec::new(), [0; 4_096]);
+        while let Ok(bytes @ 1..) = near.read(&mut piece) {
+            said.extend_from_slice(&piece[..bytes]);
+            far.write_all(&piece[..bytes]).expect("write");
+        }
+        let _ = far.shutdown(Shutdown::Both);
+        let _ = back.join();
+        said
+    })
+}
+
+#[test]
+fn what_a_launcher_has_said_cannot_be_said_again() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(1));
+    let agent = cluster.start_agent(0, &[]).expect("agent");
+    let (launcher, to) = (cluster.launcher(), agent_of(&cluster.host(0)));
+    let mark = cluster.shared_dir().join("mark");
+    let relay = SocketAddr::from((launcher.address(), 2300));
+    let listener = launcher.call(move || TcpListener::bind(relay)).expect("call").expect("bind");
+    let recording = recorder(launcher.clone(), listener, to);
+    // A remote shell says all in one connection: proof, hello and what to do.
+    let cmd = Cmd::new(muster_cluster::workspace::program("muster-rsh").expect("built"))
+        .env("MUSTER_OPT_KEY_FILE", cluster.key_file())
+        .args(["-n", "-p", "2300", "launcher", "echo once >>"])
+        .arg(&mark);
+    launcher.run(cmd).and_then(Output::ok).expect("the first time it is obeyed");
+    let said = recording.join().expect("a recording");
+    assert!(said.len() > 300, "a handshake, a hello and a command: {} bytes", said.len());
+    for _ in 0..5 {
+        answer_to(&launcher, to, &said);
+    }
+    assert_eq!(std::fs::read_to_string(&mark).expect("it was made"), "once\n");
+    assert_unharmed(&agent);
+    serves(&cluster);
+    let log = log_to_the_end(&agent);
+    assert!(log.contains("; 5 because it does not speak the agent protocol"), "{log}");
+    assert_eq!(
+        log.matches("it does not speak the agent protocol").count(),
+        2,
+        "one line, and one in the count:\n{log}"
+    );
 }
 
 #[test]

@@ -64,3 +64,22 @@ fn an_agent_that_joins_with_another_key_is_refused() {
     job.finish(PATIENCE).and_then(Output::ok).expect("with the right key the job runs");
     assert!(mark.exists());
 }
+
+#[test]
+fn an_agent_that_is_not_in_the_list_or_comes_second_is_told_so() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
+    let key = cluster.key_file();
+    let job = cluster.launcher().spawn(cluster.muster("h0,h1").expect("built").args(LISTEN).arg("hostname"));
+    let job = job.expect("spawn");
+    let stranger = joiner(&cluster, 2, key);
+    stranger.wait_for("is not in the launcher's host list", PATIENCE).expect("the stranger is told");
+    let _first = joiner(&cluster, 0, key);
+    job.wait_for("muster: waiting for 1 host: h1: ", PATIENCE).expect("the first is in");
+    let agent = Cmd::new(workspace::program("muster-agent").expect("built"));
+    let agent = agent.args(["--join", LAUNCHER, "--name", "h0", "--key-file"]).arg(key).own_session();
+    let double = cluster.host(1).spawn(agent).expect("spawn");
+    double.wait_for("has been joined already by the agent on h0", PATIENCE).expect("the double is told");
+    let _second = joiner(&cluster, 1, key);
+    let output = job.finish(PATIENCE).and_then(Output::ok).expect("the job runs with the right two");
+    assert_eq!(sorted(&output), ["h0", "h1"]);
+}

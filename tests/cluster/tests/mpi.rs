@@ -236,6 +236,10 @@ fn mpich5_spawns_more_ranks() {
     // No slot is free: spawned ranks share the hosts with the others.
     let lines = rig.lines(job(&[]).arg(&child).args(["2"]));
     assert_eq!(lines.len(), 3, "{lines:?}");
+    // Where the program itself says, whatever is free.
+    let told = ["-n", "2", "-genv", "SPAWN_HOST=h2,h0", "-genv", "SPAWN_WDIR=/proc"];
+    let lines = rig.lines(job(&told).arg(&child).arg("3"));
+    assert_eq!(lines, ["child 0 on h2 among 5", "child 1 on h0 among 5", "child 2 on h2 among 5", "spawned 3: ok"]);
     rig.assert_clean(&[]);
 }
 

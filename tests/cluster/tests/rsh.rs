@@ -31,9 +31,19 @@ impl Rig {
         self.cluster.launcher().run(self.rsh(words)).expect("it ends")
     }
 
-    fn names(&self, host: usize) -> Vec<String> {
+    /// The sleepers on a host, without the shells that have started them.
+    fn sleepers(&self, host: usize) -> Vec<String> {
         let processes = self.cluster.host(host).processes().expect("processes");
-        processes.into_iter().map(|p| p.command).filter(|c| c.contains("sleep")).collect()
+        processes.into_iter().map(|p| p.command).filter(|c| c.starts_with("sleep ")).collect()
+    }
+
+    fn wait_for_sleepers(&self, host: usize, wanted: &[&str]) {
+        let sorted = || {
+            let mut names = self.sleepers(host);
+            names.sort();
+            names
+        };
+        eventually(sorted, |names| names == wanted).expect("these sleep");
     }
 }
 
@@ -81,20 +91,19 @@ fn a_client_that_is_killed_takes_its_own_processes_along_and_no_others() {
         shell
     };
     let (victim, other) = (spawn(1111), spawn(2222));
-    assert_eq!(rig.names(0).len(), 4);
+    rig.wait_for_sleepers(0, &["sleep 1111", "sleep 1111", "sleep 2222", "sleep 2222"]);
     victim.signal(Signal::SIGKILL).expect("signal");
-    let left = eventually(|| rig.names(0), |names| names.len() == 2);
-    assert!(left.expect("the victim's are gone").iter().all(|command| command.contains("sleep")));
+    rig.wait_for_sleepers(0, &["sleep 2222", "sleep 2222"]);
     assert!(other.try_wait().expect("status").is_none());
     // A daemon of a command that has ended lives on, and ends with the agent.
     let left_behind = rig.run(&["h0", "setsid sleep 3333 > /dev/null 2>&1 < /dev/null &"]);
     left_behind.ok().expect("it succeeds");
-    assert_eq!(rig.names(0).len(), 3);
+    rig.wait_for_sleepers(0, &["sleep 2222", "sleep 2222", "sleep 3333"]);
     rig.agents[0].signal(Signal::SIGKILL).expect("signal");
     let output = other.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(255));
     assert!(output.said().starts_with("muster-rsh: h0: "), "{}", output.said());
-    eventually(|| rig.names(0), Vec::is_empty).expect("nothing is left");
+    rig.wait_for_sleepers(0, &[]);
 }
 
 #[test]
@@ -106,7 +115,7 @@ fn a_host_that_is_cut_off_ends_the_command_here_and_there() {
     let output = shell.finish(PATIENCE).expect("it ends");
     assert_eq!(output.status.code(), Some(255));
     assert_eq!(output.said(), "muster-rsh: h0: no sign of life for 5 s; is the host down, or the network cut?\n");
-    eventually(|| rig.names(0), Vec::is_empty).expect("the host ends it as well");
+    rig.wait_for_sleepers(0, &[]);
 }
 
 #[test]

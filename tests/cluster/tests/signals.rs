@@ -321,7 +321,9 @@ fn assert_killed_without_traces(job: &Job) {
     let seen = eventually(|| (alive(), left()), |seen| *seen == (0, 0));
     if seen.is_err() {
         // Nobody else would end them today.
-        started.iter().for_each(|pid| drop(kill(Pid::from_raw(*pid), Signal::SIGKILL)));
+        for pid in &started {
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+        }
     }
     seen.expect("nothing is left");
 }

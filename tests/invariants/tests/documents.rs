@@ -3,8 +3,34 @@
 use muster_invariants::{files, rules};
 
 /// What limits are counted in.
-const UNITS: &[&str] =
-    &["BYTES", "MS", "HOSTS", "RANKS_PER_HOST", "PROCS", "GROUPS", "RADIX", "FRAMES", "CONNECTIONS", "NAMES"];
+const UNITS: &[&str] = &[
+    "BYTES",
+    "MS",
+    "HOSTS",
+    "AGENTS",
+    "LAUNCHERS",
+    "RANKS_PER_HOST",
+    "PROCS",
+    "PROCESSES",
+    "GROUPS",
+    "RADIX",
+    "FRAMES",
+    "CONNECTIONS",
+    "NAMES",
+    "ENTRIES",
+    "FIELDS",
+    "REQUESTS",
+    "ANSWERS",
+    "INPUTS",
+    "ORDERS",
+    "WISHES",
+    "MESSAGES",
+    "SIGNALS",
+    "REFUSALS",
+    "DIALS",
+    "ATTEMPTS",
+    "PIPES",
+];
 
 #[test]
 fn every_limit_names_its_unit() {

@@ -6,12 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use muster_protocol::limits::REMEMBERED_REFUSALS_MAX;
 use tokio::time::Instant;
 
 /// Time for which the same reason from the same source is not logged again.
 const QUIET: Duration = Duration::from_secs(60);
-/// Pairs of source and reason that are remembered; beyond it nothing is logged until some are forgotten.
-const REMEMBERED_MAX: usize = 1_024;
 
 macro_rules! reasons {
     ($( $(#[$doc:meta])* $name:ident = $text:literal, )*) => {
@@ -99,9 +98,9 @@ impl Ledger {
             (*at, *unlogged) = (now, 0);
             return Some(before);
         }
-        if logged.len() >= REMEMBERED_MAX {
+        if logged.len() >= REMEMBERED_REFUSALS_MAX {
             logged.retain(|_, (at, _)| now.saturating_duration_since(*at) < QUIET);
-            if logged.len() >= REMEMBERED_MAX {
+            if logged.len() >= REMEMBERED_REFUSALS_MAX {
                 return None;
             }
         }
@@ -129,10 +128,10 @@ mod tests {
     #[test]
     fn a_flood_of_sources_is_counted_but_not_remembered() {
         let (ledger, start) = (Ledger::default(), Instant::now());
-        for n in 0..2 * REMEMBERED_MAX as u32 {
+        for n in 0..2 * REMEMBERED_REFUSALS_MAX as u32 {
             ledger.due(Reason::Garbage, IpAddr::from(n.to_be_bytes()), start);
         }
-        assert_eq!(ledger.logged.lock().unwrap().len(), REMEMBERED_MAX);
+        assert_eq!(ledger.logged.lock().unwrap().len(), REMEMBERED_REFUSALS_MAX);
         assert_eq!(ledger.due(Reason::Garbage, IpAddr::from([200, 0, 0, 1]), start + QUIET), Some(0));
     }
 

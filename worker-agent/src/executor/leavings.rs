@@ -5,10 +5,8 @@
 
 use std::collections::BTreeSet;
 
+use muster_protocol::limits::REMEMBERED_PROCESSES_MAX;
 use muster_sys::sysv::{self, Segment};
-
-/// Processes that are remembered: ranks and what descends from them. Of further ones nothing is removed.
-const PROCESSES_REMEMBERED_MAX: usize = 1 << 16;
 
 /// Who has run here since the last sweep that found nobody, and what was there before.
 #[derive(Debug, Default)]
@@ -29,7 +27,7 @@ impl Leavings {
 
     /// A rank has started, or a descendant of one was seen.
     pub(super) fn add(&mut self, pid: i32) {
-        if self.processes.len() < PROCESSES_REMEMBERED_MAX {
+        if self.processes.len() < REMEMBERED_PROCESSES_MAX {
             self.processes.insert(pid);
         }
     }
@@ -94,9 +92,9 @@ mod tests {
     #[test]
     fn processes_that_are_remembered_are_bounded() {
         let mut leavings = Leavings::default();
-        for pid in 0..2 * PROCESSES_REMEMBERED_MAX as i32 {
+        for pid in 0..2 * REMEMBERED_PROCESSES_MAX as i32 {
             leavings.add(pid);
         }
-        assert_eq!(leavings.processes.len(), PROCESSES_REMEMBERED_MAX);
+        assert_eq!(leavings.processes.len(), REMEMBERED_PROCESSES_MAX);
     }
 }

@@ -6,14 +6,9 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use muster_protocol::ProcId;
-use muster_protocol::limits::RANKS_PER_HOST_MAX;
+use muster_protocol::limits::{RESERVED_ORDERS_MAX, WAITING_ORDERS_MAX};
 
 use super::border::{Order, OrderError, RankOrder, Which};
-
-/// Orders that may wait: every rank's start, and as many others.
-const ORDERS_WAITING_MAX: usize = 2 * RANKS_PER_HOST_MAX as usize;
-/// Room above that for orders that end ranks: starts must not keep them out.
-const ENDINGS_WAITING_MAX: usize = 1_024;
 
 /// What is to be done next.
 #[derive(Debug)]
@@ -44,8 +39,8 @@ impl Queue {
             return Err(OrderError::Gone);
         }
         let limit = match order {
-            Order::Spawn(_) | Order::Signal { .. } => ORDERS_WAITING_MAX,
-            Order::Kill { .. } | Order::Sweep => ORDERS_WAITING_MAX + ENDINGS_WAITING_MAX,
+            Order::Spawn(_) | Order::Signal { .. } => WAITING_ORDERS_MAX,
+            Order::Kill { .. } | Order::Sweep => WAITING_ORDERS_MAX + RESERVED_ORDERS_MAX,
             // The end can always be ordered.
             Order::Shutdown => usize::MAX,
         };
@@ -172,14 +167,14 @@ mod tests {
     #[test]
     fn starts_keep_no_ending_out() {
         let mut queue = Queue::default();
-        for i in 0..ORDERS_WAITING_MAX {
+        for i in 0..WAITING_ORDERS_MAX {
             queue.push(spawn(i as u32)).unwrap();
         }
-        assert_eq!(queue.push(spawn(0)), Err(OrderError::Full { limit: ORDERS_WAITING_MAX }));
-        for _ in 0..ENDINGS_WAITING_MAX {
+        assert_eq!(queue.push(spawn(0)), Err(OrderError::Full { limit: WAITING_ORDERS_MAX }));
+        for _ in 0..RESERVED_ORDERS_MAX {
             queue.push(Order::Sweep).unwrap();
         }
-        let limit = ORDERS_WAITING_MAX + ENDINGS_WAITING_MAX;
+        let limit = WAITING_ORDERS_MAX + RESERVED_ORDERS_MAX;
         assert_eq!(queue.push(Order::Sweep), Err(OrderError::Full { limit }));
         queue.push(Order::Shutdown).unwrap();
         queue.close();

@@ -10,14 +10,13 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
 use muster_protocol::ProcId;
+use muster_protocol::limits::KEPT_SIGNALS_MAX;
 use muster_sys::signals;
 use muster_sys::spawn::{SpawnError, SpawnOrder, Spawned, Spawner};
 
 use super::border::{PMI_FD_NUMBER, RankOrder, Which};
 use super::stdio::{AgentEnds, RankEnds};
 
-/// Signals that are kept for a rank whose start has not come back; the oldest are forgotten.
-const SIGNALS_KEPT_MAX: usize = 64;
 /// Time between two attempts to kill a process that does not run its program yet, in milliseconds.
 const KILL_AGAIN_MS: u64 = 20;
 
@@ -74,7 +73,7 @@ impl UnderWay {
         if !self.is_meant(which) {
             return;
         }
-        if self.signals.len() == SIGNALS_KEPT_MAX {
+        if self.signals.len() == KEPT_SIGNALS_MAX {
             self.signals.remove(0);
         }
         self.signals.push(signal);
@@ -208,9 +207,9 @@ mod tests {
         assert_eq!((start.attempt(1_501), start.next_due_ms()), (false, Some(1_500 + KILL_AGAIN_MS)));
         start.kill(&Which::All, 9_000, 1_600);
         assert_eq!(start.kill_at_ms, Some(1_500), "never later than it was told first");
-        for _ in 0..2 * SIGNALS_KEPT_MAX {
+        for _ in 0..2 * KEPT_SIGNALS_MAX {
             start.signal(&Which::All, 12);
         }
-        assert_eq!(start.signals.len(), SIGNALS_KEPT_MAX);
+        assert_eq!(start.signals.len(), KEPT_SIGNALS_MAX);
     }
 }

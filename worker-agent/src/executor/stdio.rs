@@ -4,15 +4,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use muster_protocol::limits::LARGE_PIPES_MAX;
 use muster_sys::pipe::{grow, pipe, set_nonblocking, socketpair};
 
 use super::border::StdinSource;
 
 /// What a rank's standard output can hold before it waits for us, where the system allows it.
 const OUTPUT_PIPE_BYTES: u32 = 1 << 20;
-/// Ranks whose output pipes are enlarged. Linux gives a user without privilege 64 MiB of pipe buffers by default and makes
-/// every further pipe of that user tiny; half of it is left to others.
-const LARGE_PIPES_MAX: usize = 32;
 
 /// The ends that a rank inherits; dropped here once it runs.
 pub(super) struct RankEnds {

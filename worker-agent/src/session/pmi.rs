@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use muster_protocol::ProcId;
+use muster_protocol::limits::{PMI_LAST_BYTES_MAX, PMI_WAITING_ANSWERS_MAX};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Notify, mpsc};
@@ -18,11 +19,6 @@ use tokio_util::task::TaskTracker;
 
 /// Bytes read from a rank at a time.
 const READ_BYTES: usize = 16 << 10;
-/// Answers that wait for a rank that does not read; a client asks one question at a time, so few ever wait.
-const ANSWERS_MAX: usize = 1_024;
-/// Bytes read from a socket after its rank has ended: more than the kernel keeps for one. A process that the rank left
-/// behind could write for ever.
-const LAST_BYTES_MAX: usize = 4 << 20;
 
 /// What happened on a rank's PMI socket.
 #[derive(Debug)]
@@ -58,7 +54,7 @@ impl PmiSockets {
             let inbox = self.inbox.clone();
             self.tasks.spawn(async move { inbox.send(PmiInput::Closed(proc)).await });
         })?;
-        let (answers, queue) = mpsc::channel(ANSWERS_MAX);
+        let (answers, queue) = mpsc::channel(PMI_WAITING_ANSWERS_MAX);
         let drain = Arc::new(Notify::new());
         self.sockets.insert(proc, Handle { answers: Some(answers), drain: drain.clone() });
         self.tasks.spawn(serve(proc, socket, queue, drain, self.inbox.clone()));
@@ -176,7 +172,7 @@ async fn read_rest(proc: ProcId, socket: AsyncFd<UnixStream>, buffer: &mut [u8],
     let mut total = 0;
     while let Ok(bytes) = socket.read(buffer) {
         total += bytes;
-        if bytes == 0 || !tell(inbox, proc, &buffer[..bytes]).await || total >= LAST_BYTES_MAX {
+        if bytes == 0 || !tell(inbox, proc, &buffer[..bytes]).await || total >= PMI_LAST_BYTES_MAX {
             return;
         }
     }
@@ -232,7 +228,7 @@ mod tests {
     #[tokio::test]
     async fn a_thousand_unread_answers_do_not_hide_the_end() {
         let (mut sockets, mut inbox, mut held) = rig();
-        for _ in 0..=2 * ANSWERS_MAX {
+        for _ in 0..=2 * PMI_WAITING_ANSWERS_MAX {
             sockets.send(PROC, Bytes::from(vec![b'x'; 1 << 10]));
         }
         held.write_all(b"last").unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_core::tree::{Act, EdgeId, TreeNode};
 use muster_protocol::hello::{Hello, Lane, RELEASE, Refusal, Role, VERSION_MAX, VERSION_MIN};
-use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, CONNECTION_QUEUE_FRAMES_MAX};
+use muster_protocol::limits::{BULK_ATTEMPTS_MAX, BULK_QUEUE_FRAMES_MAX, CONNECTION_QUEUE_FRAMES_MAX};
 use muster_protocol::message::{HostEntry, Obstacle, Stamp};
 use muster_protocol::{Frame, HostIndex};
 use muster_transport::connection::{Receiver, Sender};
@@ -21,8 +21,6 @@ use tokio_util::task::TaskTracker;
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
 /// Time for a probe: together with the silence before it, a dead host is known as one after the promised time.
 const PROBE_LIMIT: Duration = Duration::from_millis(1_500);
-/// Attempts to open a bulk connection.
-const BULK_ATTEMPTS: u32 = 4;
 /// Pause after the first attempt that failed; it grows by itself each time.
 const BULK_PAUSE: Duration = Duration::from_millis(500);
 /// Prefix of an address that is a Unix socket's path.
@@ -333,7 +331,7 @@ async fn connect_bulk(dialer: &Dialer, host: &HostEntry, hello: &Hello) -> Resul
     let mut attempt = 1;
     loop {
         match connect(dialer, host, hello, DIAL_LIMIT).await {
-            Err(error) if attempt < BULK_ATTEMPTS && !matches!(error.failure, Failure::Declined(_)) => {
+            Err(error) if attempt < BULK_ATTEMPTS_MAX && !matches!(error.failure, Failure::Declined(_)) => {
                 tokio::time::sleep(BULK_PAUSE * attempt).await;
                 attempt += 1;
             }

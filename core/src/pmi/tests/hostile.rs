@@ -1,6 +1,6 @@
 //! Clients that break the protocol harm nobody but themselves.
 
-use muster_protocol::limits::PMI_MESSAGE_BYTES_MAX;
+use muster_protocol::limits::{PMI_MESSAGE_BYTES_MAX, PMI_MESSAGE_FIELDS_MAX};
 use proptest::prelude::*;
 
 use super::*;
@@ -61,7 +61,7 @@ fn endless_messages_end_at_the_limit() {
     assert_eq!(broken(&[&b"mcmd=spawn\nexecname="[..], &long].concat()), PmiError::Wire(WireError::TooLong));
     let lines = b"a=b\n".repeat(PMI_MESSAGE_BYTES_MAX / 4 + 1);
     assert_eq!(broken(&[&b"mcmd=spawn\n"[..], &lines].concat()), PmiError::Wire(WireError::TooManyFields));
-    let words = [&b"cmd=put"[..], &b" a".repeat(MESSAGE_FIELDS_MAX), b"\n"].concat();
+    let words = [&b"cmd=put"[..], &b" a".repeat(PMI_MESSAGE_FIELDS_MAX), b"\n"].concat();
     assert_eq!(broken(&words), PmiError::Wire(WireError::TooManyFields));
 }
 

@@ -124,6 +124,11 @@ fn every_command_of_pmi_2() {
             "cmd=info-getjobattr-response;rc=0;found=TRUE;value=(vector,(0,2,2));",
         ),
         ("cmd=info-getjobattr;key=nosuch;", "cmd=info-getjobattr-response;rc=0;found=FALSE;"),
+        ("cmd=info-getjobattr;key=universeSize;", "cmd=info-getjobattr-response;rc=0;found=FALSE;"),
+        // These work nowhere, and clients live with that.
+        ("cmd=job-connect;jobid=m1;", "cmd=job-connect-response;rc=1;"),
+        ("cmd=job-disconnect;jobid=m1;", "cmd=job-disconnect-response;rc=1;"),
+        ("cmd=ring;ring-count=1;ring-left=;ring-right=;", "cmd=ring-response;rc=1;"),
         ("cmd=info-putnodeattr;key=na0;value=nv0;", "cmd=info-putnodeattr-response;rc=0;"),
         ("cmd=info-getnodeattr;key=na0;wait=TRUE;", "cmd=info-getnodeattr-response;rc=0;found=TRUE;value=nv0;"),
         ("cmd=info-getnodeattr;key=nosuch;wait=FALSE;", "cmd=info-getnodeattr-response;rc=0;found=FALSE;"),
@@ -155,6 +160,25 @@ fn slurms_library_pads_on_the_right_and_sends_empty_values() {
     let body = "cmd=abort;isworld=TRUE;msg=bye now;";
     assert_eq!(alone.ask(0, &format!("{:<6}{body}", body.len())), "");
     assert_eq!(alone.actions.last(), Some(&Action::Abort { rank: Rank(0), exitcode: 1, message: "bye now".into() }));
+}
+
+#[test]
+fn the_size_of_the_universe_is_told_when_it_is_known() {
+    let mut setup = setup(1, 1);
+    setup.universe_size = Some(12);
+    let mut alone = Alone::new(Server::new(setup).unwrap(), 1);
+    alone.ask(0, "cmd=init pmi_version=2 pmi_subversion=0\n");
+    let question = framed("cmd=info-getjobattr;key=universeSize;");
+    assert_eq!(alone.ask(0, &question), framed("cmd=info-getjobattr-response;rc=0;found=TRUE;value=12;"));
+    assert_eq!(alone.ask(0, "cmd=get_universe_size\n"), "cmd=universe_size rc=0 size=12\n");
+}
+
+#[test]
+fn an_abort_of_mpich_over_pmi_2() {
+    let mut alone = Alone::new(server(1, 2), 1);
+    alone.ask(0, "cmd=init pmi_version=2 pmi_subversion=0\n");
+    assert_eq!(alone.ask(0, &framed("cmd=abort;exitcode=9;message=no more;")), "");
+    assert_eq!(alone.actions.last(), Some(&Action::Abort { rank: Rank(0), exitcode: 9, message: "no more".into() }));
 }
 
 const SPAWN: &str = "mcmd=spawn\nnprocs=2\nexecname=/path/to/child\ntotspawns=1\nspawnssofar=1\nargcnt=1\n\

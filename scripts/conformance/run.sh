@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What continuous integration runs of the conformance suites: MPICH's whole `init` and `spawn`, and of mpi4py's suite the
+# What `make conformance` runs of the conformance suites: MPICH's whole `init` and `spawn`, and of mpi4py's suite the
 # modules that ask most of a launcher. `mpi4py.sh` alone runs all of it, which takes long on few cores.
 here=$(dirname "$0")
 failed=0

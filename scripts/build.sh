@@ -45,4 +45,5 @@ for program in muster muster-agent; do
 done
 # One file, two names: under this one it is the remote shell.
 ln -f "$BIN/muster-agent" "$BIN/muster-rsh"
-build_allreduce debian-mpich mpicc.mpich muster-allreduce-mpi
+# For the ABI that MPICH, Intel MPI and MVAPICH share: whichever libmpi.so.12 the ranks find.
+build_allreduce mpich "$MPI_PREFIXES/mpich/bin/mpicc" muster-allreduce-mpi

@@ -10,7 +10,7 @@ PATH=$VENV/bin:$PATH cargo deny --locked check bans licenses sources
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items --quiet
 
 cargo fmt --manifest-path native/allreduce-mpi/Cargo.toml --check
-MPICC=mpicc.mpich CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/debian-mpich \
+MPICC=$MPI_PREFIXES/mpich/bin/mpicc CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/mpich \
     cargo clippy --locked --release --manifest-path native/allreduce-mpi/Cargo.toml --all-targets -- -D warnings
 (cd native/allreduce-mpi && PATH=$VENV/bin:$PATH cargo deny --locked --config ../../deny.toml check bans licenses sources)
 say "all checks passed"

@@ -5,7 +5,7 @@ need_cargo
 
 scripts/build-tests.sh
 [ "$(id -u)" = 0 ] || say "not root: tests that need a cluster of namespaces will say so and be skipped"
-MPICC=mpicc.mpich CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/debian-mpich \
+MPICC=$MPI_PREFIXES/mpich/bin/mpicc CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/mpich LD_LIBRARY_PATH=$MPI_PREFIXES/mpich/lib \
     cargo test --locked --release --quiet --manifest-path native/allreduce-mpi/Cargo.toml
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --locked --workspace "$@"

@@ -46,7 +46,9 @@ fn the_demonstration_prints_its_table_and_where_the_time_went() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(4));
     let _agents = cluster.start_agents(&[]).expect("agents");
     let program = workspace::program("muster-allreduce-mpi").expect("built");
-    let cmd = cluster.muster(&cluster.host_list(2)).expect("built").arg("-v").arg(program);
+    let library = format!("LD_LIBRARY_PATH={}", workspace::mpi_prefix("mpich").join("lib").display());
+    let mpi = ["-x", &library, "-x", "MPIR_CVAR_CH4_NETMOD=ofi", "-x", "FI_PROVIDER=tcp"];
+    let cmd = cluster.muster(&cluster.host_list(2)).expect("built").arg("-v").args(mpi).arg(program);
     let cmd = cmd.args(["-b", "8", "-e", "32K", "-f", "8", "-n", "2", "-w", "1"]);
     let output = cluster.launcher().run(cmd.timeout(PATIENCE)).and_then(Output::ok).expect("the job runs");
     assert_table(&output.stdout_text());

@@ -4,6 +4,7 @@
 mod lobby;
 mod pairs;
 mod rows;
+mod scheduler;
 mod stage;
 mod table;
 
@@ -44,6 +45,7 @@ fn run() -> Result<()> {
         return rows::spawn_one_by_one(args.next().context("how many?")?.parse()?);
     }
     let options = parse(args)?;
+    let _one_group = scheduler::OneGroup::enter();
     let mut out = std::io::stdout();
     write!(out, "{}", table::HEAD)?;
     let mut all = String::new();

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::pairs::{Demand, median};
 use crate::rows::{Measured, Outcome};
+use crate::scheduler::OneGroup;
 
 /// What follows in the file is replaced by each full run.
 const MARK: &str = "<!-- results: written by scripts/bench.sh -->";
@@ -59,7 +60,12 @@ pub(crate) fn surroundings() -> String {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or_default();
     // Writing to a string does not fail.
-    let _ = write!(text, "; {model}, {cores} cores; Linux {}; load {load} at the end", said_by("uname", &["-r"]));
+    let _ = write!(
+        text,
+        "; {model}, {cores} cores; Linux {}, {}; load {load} at the end",
+        said_by("uname", &["-r"]),
+        OneGroup::describe()
+    );
     text
 }
 

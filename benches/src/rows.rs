@@ -1,10 +1,12 @@
 //! The rows: what is measured against what, and what must come of it.
 
+mod exec;
 mod fence;
 mod idle;
 mod kill;
 mod many;
 mod output;
+mod rsh;
 mod start;
 
 use anyhow::{Result, bail};
@@ -28,7 +30,7 @@ pub(crate) enum Measured {
 }
 
 /// Names of the rows, as the command line takes them.
-pub(crate) const NAMES: [&str; 6] = ["start", "kill", "output", "fence", "many", "idle"];
+pub(crate) const NAMES: [&str; 9] = ["start", "kill", "output", "fence", "many", "idle", "exec", "rsh", "cut"];
 
 /// Measures a row.
 pub(crate) fn measure(name: &str, pairs: usize) -> Result<Vec<Outcome>> {
@@ -39,6 +41,9 @@ pub(crate) fn measure(name: &str, pairs: usize) -> Result<Vec<Outcome>> {
         "fence" => fence::measure(pairs),
         "many" => many::measure(pairs),
         "idle" => idle::measure(),
+        "exec" => exec::measure(pairs),
+        "rsh" => rsh::measure(pairs),
+        "cut" => exec::measure_cut(pairs),
         other => bail!("there is no row {other:?}; there are {}", NAMES.join(", ")),
     }
 }

@@ -18,6 +18,15 @@ pub(crate) enum Shell {
     Enter,
 }
 
+/// A launcher that uses a remote shell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Launcher {
+    /// Debian's Open MPI.
+    OpenMpi4,
+    /// Debian's MPICH.
+    Mpich4,
+}
+
 /// Hosts with everything that a row needs.
 pub(crate) struct Stage {
     // Dropped before the cluster whose hosts they use.
@@ -59,13 +68,55 @@ impl Stage {
         run
     }
 
+    /// A launcher through `muster exec`, with one rank on each host; the program is to follow.
+    pub(crate) fn exec(&self, launcher: Launcher) -> Command {
+        let mut exec = command(&self.muster);
+        exec.arg("exec").arg("--key-file").arg(self.cluster.key_file()).args(["-H", &self.host_list(), "--"]);
+        match launcher {
+            Launcher::OpenMpi4 => allow_root(exec.arg("mpirun.openmpi")),
+            Launcher::Mpich4 => exec.arg("mpiexec.hydra"),
+        };
+        exec
+    }
+
+    /// The same launcher through another remote shell.
+    pub(crate) fn peer(&self, launcher: Launcher, shell: Shell) -> Command {
+        match launcher {
+            Launcher::Mpich4 => self.hydra(shell),
+            Launcher::OpenMpi4 => {
+                let mut run = command("mpirun.openmpi");
+                run.env("BENCH_HOST_PIDS", &self.pid_table).args(["--mca", "plm_rsh_agent"]).arg(self.client(shell));
+                run.args(["--host", &self.host_list(), "-n", &self.cluster.len().to_string()]);
+                allow_root(&mut run);
+                run
+            }
+        }
+    }
+
+    fn client(&self, shell: Shell) -> &std::path::Path {
+        if shell == Shell::Ssh { &self.ssh.client } else { &self.enter }
+    }
+
+    /// A script that calls `ssh` with the right key and options.
+    pub(crate) fn ssh_client(&self) -> &std::path::Path {
+        &self.ssh.client
+    }
+
     /// `mpiexec` with one rank on each host; options and the program are to follow.
     pub(crate) fn hydra(&self, shell: Shell) -> Command {
         let mut run = command("mpiexec.hydra");
-        let client = if shell == Shell::Ssh { &self.ssh.client } else { &self.enter };
         run.env("BENCH_HOST_PIDS", &self.pid_table);
-        run.args(["-launcher", "ssh", "-launcher-exec"]).arg(client).args(["-hosts", &self.host_list(), "-ppn", "1"]);
+        run.args(["-launcher", "ssh", "-launcher-exec"]).arg(self.client(shell)).args([
+            "-hosts",
+            &self.host_list(),
+            "-ppn",
+            "1",
+        ]);
         run.args(["-n", &self.cluster.len().to_string()]);
         run
     }
+}
+
+fn allow_root(command: &mut Command) -> &mut Command {
+    command.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
 }

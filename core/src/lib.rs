@@ -5,6 +5,7 @@
 //! no random number, no environment. So it can be tested by properties and run under simulated time, and the programs around
 //! it stay thin.
 
+pub mod exec;
 pub mod exit;
 pub mod fence;
 pub mod hosts;

@@ -10,7 +10,7 @@ use muster_launcher::cli::{self, Command};
 use muster_launcher::discover::Surroundings;
 use muster_launcher::run::local::AGENT_WORD;
 use muster_launcher::run::{Usage, tracing_level};
-use muster_launcher::{key, plan, report, run};
+use muster_launcher::{exec, key, plan, report, run};
 use muster_worker_agent::setup;
 
 fn main() -> ExitCode {
@@ -45,6 +45,11 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
             }
             return Ok(ended.outcome);
         }
+        Command::Exec(options) => {
+            setup::start_logging(tracing_level(options.log));
+            return exec::run(&options, site);
+        }
+        Command::PlanExec { exec, json } => exec::show(&exec, json, site)?,
         Command::Plan { run, json } => plan::show(&run, json, site)?,
         Command::KeyNew { file } => key::new(file.as_deref())?,
         Command::Help(text) => report::print(&text)?,

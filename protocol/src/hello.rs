@@ -107,6 +107,9 @@ pub struct HostFacts {
     /// Identifies one boot of one machine: hosts that share it can share memory.
     #[n(3)]
     pub boot_id: String,
+    /// Commands that remote shells have begun here since the agent started; absent in releases before this field.
+    #[n(4)]
+    pub shells: Option<u64>,
 }
 
 /// The accepting side's welcome.

@@ -105,6 +105,12 @@ pub const AGENT_QUEUE_INPUTS_MAX: usize = 4_096;
 pub const WAITING_ORDERS_MAX: usize = 2 * RANKS_PER_HOST_MAX as usize;
 /// Room above that for orders that end ranks: starts must not keep them out.
 pub const RESERVED_ORDERS_MAX: usize = 1_024;
+/// Bytes of one stream of a remote shell that its receiver has not handed on.
+pub const SHELL_WINDOW_BYTES: u64 = 4 << 20;
+/// Remote shells that one agent serves at a time, connections that are kept for the next one included.
+pub const SHELLS_CONNECTIONS_MAX: usize = 1_024;
+/// What a remote shell says to the launcher on its machine: a command line, and little else.
+pub const DESK_MESSAGE_BYTES_MAX: usize = 4 << 20;
 /// Messages that wait to be written to standard error. Further ones are dropped and counted: whoever does not read thousands
 /// will not miss one.
 pub const TELLER_QUEUE_MESSAGES_MAX: usize = 4_096;
@@ -121,8 +127,8 @@ pub const BULK_ATTEMPTS_MAX: u32 = 4;
 /// makes every further pipe of that user tiny; half of it is left to others.
 pub const LARGE_PIPES_MAX: usize = 32;
 
-/// Answers to calls that the root keeps for one process. PMI clients ask one thing at a time.
-pub const KEPT_ANSWERS_MAX: usize = 8;
+/// Answers to calls that the root keeps for one process: of every request that may wait.
+pub const KEPT_ANSWERS_MAX: usize = PMI_WAITING_REQUESTS_MAX;
 /// Signals that are kept for a rank whose start has not come back; the oldest are forgotten.
 pub const KEPT_SIGNALS_MAX: usize = 64;
 /// Pairs of source and reason of which an agent remembers that it has logged them; beyond it nothing is logged until some are

@@ -4,7 +4,7 @@
 
 #include "common.h"
 
-enum { LINE = 256 };
+enum { LINE = 512 };
 
 int main(int argc, char **argv) {
     MPI_Init(&argc, &argv);

@@ -40,6 +40,8 @@ pub struct Settings {
     pub one_launcher: bool,
     /// Time between the polite and the hard kill when it is told to go, in milliseconds.
     pub grace_ms: u64,
+    /// Variables by which remote shells that commands here start reach the agents of other hosts.
+    pub shell_variables: Vec<(&'static str, OsString)>,
 }
 
 /// The agent; see the module above.
@@ -322,7 +324,10 @@ impl Agent {
                     version,
                     release: RELEASE.to_owned(),
                     incarnation: self.incarnation,
-                    facts: self.facts.clone(),
+                    facts: HostFacts {
+                        shells: Some(self.shells.as_ref().map_or(0, Shells::begun)),
+                        ..self.facts.clone()
+                    },
                 };
                 self.receive(guest, welcome, now_ms);
             }
@@ -414,7 +419,7 @@ impl Agent {
 
     fn run_shell(&mut self, guest: Guest, welcome: Welcome) {
         if self.shells.is_none() {
-            match Shells::start(self.environment.clone()) {
+            match Shells::start(self.environment.clone(), self.settings.shell_variables.clone()) {
                 Ok(shells) => self.shells = Some(shells),
                 // The guest is dropped, which tells its client.
                 Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
@@ -447,6 +452,7 @@ fn facts() -> HostFacts {
         cores: muster_sys::proc::cpu_count() as u32,
         memory_bytes: 0,
         boot_id: muster_sys::proc::boot_id().unwrap_or_default(),
+        shells: None,
     }
 }
 

@@ -17,5 +17,6 @@ pub mod session;
 pub mod setup;
 pub mod shell;
 mod signals;
+pub mod sshd;
 mod tally;
 pub mod teller;

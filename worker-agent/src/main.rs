@@ -8,6 +8,7 @@ use clap::Parser;
 use muster_core::exit::Outcome;
 use muster_worker_agent::setup::{self, Options};
 use muster_worker_agent::shell::{guard, rsh};
+use muster_worker_agent::sshd::{self, PidFile, Server};
 use muster_worker_agent::teller;
 
 fn main() -> ExitCode {
@@ -21,19 +22,31 @@ fn main() -> ExitCode {
     {
         return guard::run(rest);
     }
-    let options = match Options::try_parse() {
-        Ok(options) => options,
+    let server = if sshd::is_named(&program) { sshd::server(&arguments) } else { own() };
+    let Server { options, pid_file, notes } = match server {
+        Ok(server) => server,
+        Err(status) => return status,
+    };
+    setup::start_logging(options.log);
+    notes.iter().for_each(|note| tracing::info!("{note}"));
+    let pid_file = pid_file.and_then(PidFile::write);
+    let status = obey(&options);
+    drop(pid_file);
+    teller::flush(Duration::from_secs(1));
+    status
+}
+
+/// The agent's own command line.
+fn own() -> Result<Server, ExitCode> {
+    match Options::try_parse() {
+        Ok(options) => Ok(Server { options, pid_file: None, notes: Vec::new() }),
         Err(error) => {
             // Help and version go to standard output and are no errors.
             let _ = error.print();
             let usage = Outcome::Usage.code();
-            return ExitCode::from(if error.use_stderr() { usage } else { 0 });
+            Err(ExitCode::from(if error.use_stderr() { usage } else { 0 }))
         }
-    };
-    setup::start_logging(options.log);
-    let status = obey(&options);
-    teller::flush(Duration::from_secs(1));
-    status
+    }
 }
 
 fn obey(options: &Options) -> ExitCode {

@@ -1,5 +1,6 @@
 //! The agent's command line, and the agent built from it. Everything is validated before a port is opened.
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
 use crate::join::{JoinDoor, Target};
 use crate::listen::Listen;
+use crate::shell::rsh;
 use crate::teller::Teller;
 
 /// Starts ranks on this host for launchers that hold the job key.
@@ -95,6 +97,7 @@ impl Options {
             exit_with_job: self.exit_with_job,
             one_launcher: self.unix.is_some(),
             grace_ms: self.grace_ms,
+            shell_variables: self.shell_variables(port),
         };
         let addresses = listen.into_iter().map(|one| one.or_port(port)).collect();
         let join = self.join.as_ref().map(|target| self.target(target)).transpose()?;
@@ -116,6 +119,15 @@ impl Options {
             job: self.job.clone().unwrap_or_else(|| DEFAULT_JOB.to_owned()),
             incarnation: incarnation(),
         })
+    }
+
+    /// What the command line or its environment has told this agent, its siblings were told as well.
+    fn shell_variables(&self, port: u16) -> Vec<(&'static str, OsString)> {
+        let key = self.key_file.as_ref().map(|file| (rsh::KEY_FILE, std::path::absolute(file).unwrap_or(file.clone())));
+        let mut all: Vec<(&'static str, OsString)> = key.into_iter().map(|(n, f)| (n, f.into_os_string())).collect();
+        all.push((rsh::PORT, port.to_string().into()));
+        all.extend(self.job.as_ref().map(|job| (rsh::JOB, OsString::from(job))));
+        all
     }
 
     fn key(&self) -> anyhow::Result<Option<JobKey>> {

@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_operators_literal_lines_are_read() {
+    fn c1_the_operators_literal_lines_are_read() {
         for (text, name, slots) in [
             (
                 "openmpi-with-slots-worker-0.openmpi-with-slots.tenant-a.svc slots=10\n",

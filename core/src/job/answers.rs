@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_few_answers_are_kept_for_each_process_until_it_ends() {
         let mut answers = Answers::default();
-        for token in 0..20 {
+        for token in 0..KEPT_ANSWERS_MAX as u64 + 12 {
             assert_eq!(answers.known(ProcId(1), token), Known::No);
             answers.keep(ProcId(1), token, Answer::Denied { why: token.to_string() });
         }

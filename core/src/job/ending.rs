@@ -37,6 +37,16 @@ impl Job {
         self.settle();
     }
 
+    /// Output of ranks is lost, which is a failure also when all of them have ended well and only the hosts' last words are missing.
+    pub fn lose_output(&mut self, cause: Cause) {
+        if self.stage == Stage::Closing && self.cause.is_none() {
+            self.emit(Event::Ending { cause: cause.to_string() });
+            self.cause = Some(cause);
+        } else {
+            self.fail(cause);
+        }
+    }
+
     fn give(&mut self, order: Order) {
         self.order = Some(order);
         match order {

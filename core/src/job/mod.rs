@@ -25,6 +25,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use cause::Cause;
+pub use cause::{Cause, signal_name};
 pub use fit::SpecTooLarge;
 pub use machine::{Job, JobAct, JobSetup};

@@ -90,8 +90,26 @@ pub fn parse<W: AsRef<[u8]>>(words: &[W]) -> Result<Request, ArgsError> {
     // Per-host ports come behind the host.
     request.options(&mut words)?;
     let command = words.left.make_contiguous().join(&b' ');
-    request.command = (!words.left.is_empty()).then_some(command);
+    request.command = (!words.left.is_empty()).then(|| attached(command));
     Ok(request)
+}
+
+/// Without tree spawn Open MPI tells its daemons to leave their remote shell. Then nobody would end them with it, so they stay;
+/// their launcher waits for neither.
+fn attached(command: Vec<u8>) -> Vec<u8> {
+    const LEAVE: &[u8] = b" --daemonize";
+    let find = |what: &[u8]| command.windows(what.len()).position(|window| window == what);
+    let mut words = command.split(|byte| byte.is_ascii_whitespace() || *byte == b';');
+    let of_open_mpi = words.any(|word| {
+        let name = word.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        name == b"orted" || name == b"prted"
+    });
+    match find(LEAVE).filter(|_| of_open_mpi) {
+        Some(at) if matches!(command.get(at + LEAVE.len()), None | Some(b' ')) => {
+            [&command[..at], &command[at + LEAVE.len()..]].concat()
+        }
+        _ => command,
+    }
 }
 
 struct Words<'a> {
@@ -222,6 +240,19 @@ fn number<N: std::str::FromStr>(option: &str, value: &str, wanted: &'static str)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn daemons_of_open_mpi_stay_with_their_remote_shell() {
+        let command = |words: &[&str]| String::from_utf8(parse(words).unwrap().command.unwrap()).unwrap();
+        assert_eq!(command(&["h", " orted", "--daemonize", "-mca", "ess"]), " orted -mca ess");
+        assert_eq!(
+            command(&["h", "A=1;/v/bin/prted", "--prtemca", "x", "--daemonize"]),
+            "A=1;/v/bin/prted --prtemca x"
+        );
+        assert_eq!(command(&["h", "orted", "--daemonizer"]), "orted --daemonizer");
+        assert_eq!(command(&["h", "sorted", "--daemonize"]), "sorted --daemonize");
+        assert_eq!(command(&["h", "mydaemon", "--daemonize"]), "mydaemon --daemonize", "others know what they do");
+    }
 
     fn parsed(words: &[&str]) -> Request {
         parse(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))

@@ -1,7 +1,9 @@
-//! The remote shell: what stands in for `ssh` and `rsh` when an MPI launcher starts its daemons.
+//! The remote shell: what stands in for `ssh`, `rsh` and `sshd` when an MPI launcher starts its daemons.
 
 mod args;
 mod login;
+mod sshd;
 
 pub use args::{ArgsError, Request, Terminal, parse};
 pub use login::{Account, account};
+pub use sshd::{ServerArgsError, ServerRequest};

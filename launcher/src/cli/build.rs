@@ -35,7 +35,7 @@ pub(super) fn run_options(segments: Vec<Segment>, site: &Surroundings) -> Result
     Ok(run)
 }
 
-fn value<T>(
+pub(super) fn value<T>(
     sources: &Sources,
     id: Id,
     read: impl Fn(&Setting) -> Result<T, UsageError>,
@@ -43,7 +43,7 @@ fn value<T>(
     sources.last(id).map(read).transpose()
 }
 
-fn sourced<T>(
+pub(super) fn sourced<T>(
     sources: &Sources,
     id: Id,
     read: impl Fn(&Setting) -> Result<T, UsageError>,
@@ -81,7 +81,7 @@ fn job_spec(sources: &Sources) -> Result<JobSpec, UsageError> {
 }
 
 /// What is said about hosts in the highest place that says anything.
-fn hosts(sources: &Sources) -> Result<HostChoice, UsageError> {
+pub(super) fn hosts(sources: &Sources) -> Result<HostChoice, UsageError> {
     let given = sources.group(&[Id::Hosts, Id::Hostfile, Id::Local]);
     let Some(last) = given.last() else { return Ok(HostChoice::Unsaid) };
     if let Some(other) = given.iter().find(|s| s.opt.id != last.opt.id) {
@@ -99,7 +99,7 @@ fn hosts(sources: &Sources) -> Result<HostChoice, UsageError> {
     })
 }
 
-fn log(sources: &Sources) -> Result<LogLevel, UsageError> {
+pub(super) fn log(sources: &Sources) -> Result<LogLevel, UsageError> {
     let verbose = sources.all(&[Id::Verbose]).map(values::switch).collect::<Result<Vec<_>, _>>()?;
     let asked = match verbose.iter().filter(|on| **on).count() {
         0 => LogLevel::default(),

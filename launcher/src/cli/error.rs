@@ -37,7 +37,7 @@ pub enum UsageError {
         advice: &'static str,
     },
     /// A command of a later release.
-    #[error("muster {command} is not in this release; it has run, plan, key new, version and help")]
+    #[error("muster {command} is not in this release; it has run, exec, plan, key new, version and help")]
     NotInRelease {
         /// The command.
         command: String,
@@ -65,6 +65,17 @@ pub enum UsageError {
     /// An option that only `muster plan` has.
     #[error("{0} goes with muster plan only")]
     PlanOnly(String),
+    /// An option that `muster exec` does not have.
+    #[error(
+        "{place}: muster exec does not take it; what belongs to the command stands behind it: muster exec [OPTIONS] -- COMMAND"
+    )]
+    NotForExec {
+        /// The option and where it was given.
+        place: String,
+    },
+    /// Nothing to run.
+    #[error("no command to run; write it after the options: muster exec [OPTIONS] -- mpirun [ARGUMENTS]")]
+    NoCommand,
     /// Two options that exclude each other.
     #[error("{first} and {second} are both given; keep one of them")]
     Conflict {

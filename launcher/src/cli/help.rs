@@ -12,7 +12,9 @@ Muster starts the ranks of a collective job on many hosts through their agents.
 
 Usage:
   muster run  [OPTIONS] PROGRAM [ARGUMENTS] [: [OPTIONS] PROGRAM [ARGUMENTS]]...
+  muster exec [OPTIONS] -- COMMAND [ARGUMENTS]          run mpirun, mpiexec, horovodrun, ... over the agents
   muster plan [OPTIONS] PROGRAM [ARGUMENTS] [: ...]     show what would run where, and why
+  muster plan exec [OPTIONS] -- COMMAND [ARGUMENTS]     show what a command would get, and why
   muster key new [FILE]                                 make a job key for launcher and agents
   muster version
   muster help [COMMAND]
@@ -31,6 +33,17 @@ options to the whole job. Long options go with one dash, too, and take their val
 or '='.
 
 Times are numbers with ms, s, m or h; a plain number is seconds.
+";
+
+const EXEC: &str = "\
+Usage: muster exec      [OPTIONS] -- COMMAND [ARGUMENTS]
+       muster plan exec [OPTIONS] -- COMMAND [ARGUMENTS]
+
+Waits until the agents of all hosts answer, then runs COMMAND on this machine: an unmodified mpirun,
+mpiexec or horovodrun, or anything that starts processes through ssh. Its environment names the hosts
+and makes Muster the remote shell of Open MPI, MPICH and Intel MPI; what is set already is kept.
+muster plan exec shows each variable and its reason. When a host is lost, so is the command, at once;
+when it leaves a host unused, that is told.
 ";
 
 const FORMS: &str = "\
@@ -53,13 +66,24 @@ with --key-file.
 /// `muster --help`.
 pub(super) fn overview() -> String {
     let mut out = OVERVIEW.to_owned();
-    out.push_str("\nmuster run --help describes all options.\n");
+    out.push_str("\nmuster run --help and muster exec --help describe all options.\n");
     out
 }
 
 /// `muster key --help`.
 pub(super) fn key() -> String {
     KEY.to_owned()
+}
+
+/// `muster exec --help`.
+pub(super) fn exec() -> String {
+    let mut out = EXEC.to_owned();
+    out.push_str("\nOptions:\n");
+    for option in super::table::all().filter(|o| super::exec::takes(o.id)) {
+        let _ = writeln!(out, "  {}", signature(option));
+        wrap(&mut out, option.help);
+    }
+    out
 }
 
 /// `muster run --help` and `muster plan --help`.
@@ -131,7 +155,7 @@ mod tests {
         }
         assert!(text.contains("  241     a host was lost"));
         assert!(text.lines().all(|line| line.chars().count() <= 120), "no line runs out of the window");
-        insta::assert_snapshot!(text.lines().skip(11).take(8).collect::<Vec<_>>().join("\n"), @r"
+        insta::assert_snapshot!(text.lines().skip(11).take(9).collect::<Vec<_>>().join("\n"), @r"
         Programs and ranks:
           -n, --np N
                 Ranks of this program. Default: all slots (of several programs, one may go without).
@@ -139,7 +163,8 @@ mod tests {
                 Ranks per host, in place of the hosts' own slots.
           --placement ORDER
                 block fills one host, then the next; cyclic gives one rank to each host in turn; seq gives
-                one rank to each line of the host file. Default: block.
+                one rank to each line of the host file. Default: block. For muster exec: strict makes it an
+                error when the command leaves a host unused.
         ");
     }
 }

@@ -4,6 +4,7 @@ mod build;
 mod configfile;
 mod environment;
 mod error;
+mod exec;
 mod help;
 mod options;
 mod scan;
@@ -17,7 +18,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub use error::UsageError;
-pub use options::{Command, HostChoice, LogLevel, RunOptions, Sourced};
+pub use options::{Command, ExecOptions, HostChoice, LogLevel, RunOptions, Sourced};
 
 use crate::discover::Surroundings;
 use scan::{Segment, Word};
@@ -26,9 +27,9 @@ use table::Id;
 /// Names under which the program is `muster run`.
 const MPIEXEC_NAMES: &[&str] = &["mpiexec", "mpirun", "mpiexec.muster", "mpirun.muster"];
 /// Commands of this release.
-const COMMANDS: &[&str] = &["run", "plan", "key", "version", "help"];
+const COMMANDS: &[&str] = &["run", "exec", "plan", "key", "version", "help"];
 /// Commands that later releases have.
-const LATER: &[&str] = &["exec", "topo", "doctor", "bench", "status", "logs"];
+const LATER: &[&str] = &["topo", "doctor", "bench", "status", "logs"];
 
 /// Reads a command line. `argv0` is the name the program was called by, `args` what follows it.
 pub fn parse(
@@ -53,6 +54,8 @@ pub fn parse(
     let command = words.remove(0).text;
     match command.as_str() {
         "run" => run("run", words, site),
+        "exec" => exec::command(false, words, site),
+        "plan" if words.first().is_some_and(|w| w.text == "exec") => exec::command(true, words.split_off(1), site),
         "plan" => run("plan", words, site),
         "key" => key(words),
         "version" | "--version" | "-version" | "-V" => nothing_more("version", &words, Command::Version),
@@ -109,6 +112,7 @@ fn help_on(words: &[Word]) -> Result<Command, UsageError> {
     match words.first().map(|w| w.text.as_str()) {
         None => Ok(Command::Help(help::overview())),
         Some("run" | "plan" | "mpiexec") => Ok(Command::Help(help::run())),
+        Some("exec") => Ok(Command::Help(help::exec())),
         Some("key") => Ok(Command::Help(help::key())),
         Some(other) => Err(UsageError::Unexpected { command: "help", given: other.to_owned() }),
     }

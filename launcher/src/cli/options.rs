@@ -64,6 +64,35 @@ pub struct RunOptions {
     pub notes: Vec<String>,
 }
 
+/// Everything that `muster exec` is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExecOptions {
+    /// Name of the job, which agents may insist on.
+    pub job: String,
+    /// The hosts.
+    pub hosts: HostChoice,
+    /// The secret shared with the agents, if named.
+    pub key_file: Option<Sourced<String>>,
+    /// The agents' port, if named.
+    pub port: Option<Sourced<u16>>,
+    /// Time until every host must have been reached.
+    pub connect_timeout_ms: u64,
+    /// Time until the command must have ended.
+    pub timeout_ms: Option<u64>,
+    /// Time between the polite and the hard end.
+    pub grace_ms: u64,
+    /// How often the command may be started again.
+    pub restarts: u32,
+    /// A host on which nothing was started is an error.
+    pub strict: bool,
+    /// How much Muster says about itself.
+    pub log: LogLevel,
+    /// The command.
+    pub argv: Vec<String>,
+    /// Things worth telling the user that are no errors.
+    pub notes: Vec<String>,
+}
+
 /// What `muster` is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -73,6 +102,15 @@ pub enum Command {
     Plan {
         /// As for running.
         run: Box<RunOptions>,
+        /// Whether to print JSON.
+        json: bool,
+    },
+    /// Run a command that starts daemons through the remote shell.
+    Exec(Box<ExecOptions>),
+    /// Show what that command would get.
+    PlanExec {
+        /// As for running.
+        exec: Box<ExecOptions>,
         /// Whether to print JSON.
         json: bool,
     },

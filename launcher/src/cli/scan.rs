@@ -99,6 +99,19 @@ pub(super) fn scan(words: Vec<Word>) -> Result<Vec<Segment>, UsageError> {
     Ok(segments)
 }
 
+/// The options at the beginning of a command line, and the words after them, which are left as they are.
+pub(super) fn leading(words: Vec<Word>) -> Result<(Segment, Vec<String>), UsageError> {
+    let mut segment = Segment::default();
+    let mut words = words.into_iter().peekable();
+    while let Some(word) = words.next_if(|word| word.text.len() > 1 && word.text.starts_with('-')) {
+        if word.text == "--" {
+            break;
+        }
+        segment.settings.push(option(&word, &mut words)?);
+    }
+    Ok((segment, words.map(|word| word.text).collect()))
+}
+
 /// Reads one option and what belongs to it.
 fn option(word: &Word, rest: &mut Peekable<IntoIter<Word>>) -> Result<Setting, UsageError> {
     let (flag, inline) = match word.text.split_once('=') {

@@ -121,7 +121,7 @@ const RANKS: &[Opt] = &[
         &["placement"],
         Value("ORDER"),
         "block fills one host, then the next; cyclic gives one rank to each host in turn; seq gives one rank to each line of \
-         the host file. Default: block.",
+         the host file. Default: block. For muster exec: strict makes it an error when the command leaves a host unused.",
     ),
     opt(
         Id::Oversubscribe,
@@ -154,7 +154,7 @@ const RANKS: &[Opt] = &[
         Id::MaxRestarts,
         &["max-restarts"],
         Value("R"),
-        "Restarts after a failure. This release knows 0 only. Default: 0.",
+        "Restarts after a failure. muster run knows 0 only in this release; muster exec starts its command again. Default: 0.",
     ),
     typed_only(
         Id::ConfigFile,

@@ -217,7 +217,7 @@ fn mistakes_are_told_with_what_to_do() {
     insta::assert_snapshot!(error("run -n 2"), @"no program to run; write it after the options: muster run [OPTIONS] PROGRAM [ARGUMENTS]");
     insta::assert_snapshot!(error("run a : : b"), @"program 2 is missing: each ':' stands between two programs");
     insta::assert_snapshot!(error("run --json p"), @"--json goes with muster plan only");
-    insta::assert_snapshot!(error("exec -- mpirun"), @"muster exec is not in this release; it has run, plan, key new, version and help");
+    insta::assert_snapshot!(error("topo"), @"muster topo is not in this release; it has run, exec, plan, key new, version and help");
     insta::assert_snapshot!(error("rnu p"), @r#"unknown command "rnu" (did you mean muster run?); muster --help lists the commands"#);
     insta::assert_snapshot!(error("-n 4 p"), @r#"unknown command "-n" (did you mean muster run -n?); muster --help lists the commands"#);
     insta::assert_snapshot!(error("key old"), @r#"muster key does not take "old"; muster key --help tells what it takes"#);
@@ -308,4 +308,41 @@ fn a_variable_that_only_looks_like_an_option_is_told() {
     MUSTER_OPT_GENV is ignored: no option has this environment form
     MUSTER_OPT_TIMOUT is ignored: no option has this environment form (did you mean MUSTER_OPT_TIMEOUT?)
     ");
+}
+
+fn exec(env: &[(&str, &str)], line: &str) -> ExecOptions {
+    match command(env, &format!("exec {line}")) {
+        Ok(Command::Exec(exec)) => *exec,
+        other => panic!("{line}: {other:?}"),
+    }
+}
+
+#[test]
+fn a_command_is_not_looked_into() {
+    let got = exec(
+        &[("MUSTER_OPT_PLACEMENT", "cyclic"), ("MUSTER_OPT_TIMEOUT", "9s")],
+        "-H a:2,b --max-restarts 2 --placement strict -- mpirun -n 4 -H x prog : -n 1 other -- --help",
+    );
+    assert_eq!(
+        got.argv,
+        ["mpirun", "-n", "4", "-H", "x", "prog", ":", "-n", "1", "other", "--", "--help"],
+        "not even where it looks like ours"
+    );
+    assert_eq!((got.restarts, got.strict, got.timeout_ms), (2, true, Some(9_000)));
+    assert!(matches!(&got.hosts, HostChoice::List(list) if list.value == "a:2,b"));
+    let plain = exec(&[], "-f /x mpiexec -l prog");
+    assert_eq!((plain.argv.join(" ").as_str(), plain.strict), ("mpiexec -l prog", false));
+    let Ok(Command::PlanExec { json: true, .. }) = command(&[], "plan exec --json -H a -- mpirun x") else {
+        panic!("a plan")
+    };
+    assert_eq!(run("exec prog").spec.apps[0].argv, ["exec", "prog"], "a program of this name can be run");
+}
+
+#[test]
+fn what_a_command_line_of_exec_gets_wrong_is_said() {
+    insta::assert_snapshot!(error("exec -n 4 mpirun x"), @"-n: muster exec does not take it; what belongs to the command stands behind it: muster exec [OPTIONS] -- COMMAND");
+    insta::assert_snapshot!(error("exec -H a"), @"no command to run; write it after the options: muster exec [OPTIONS] -- mpirun [ARGUMENTS]");
+    insta::assert_snapshot!(error("exec --placement cyclic -H a -- x"), @r#"--placement: "cyclic" is neither strict nor warn; the order of ranks is the command's own business"#);
+    insta::assert_snapshot!(error("exec --json -H a -- x"), @"--json goes with muster plan only");
+    insta::assert_snapshot!(error("exec --max-restart 1 -H a -- x"), @r#"unknown option "--max-restart" (did you mean --max-restarts?); options stand before the program, and muster run --help lists them"#);
 }

@@ -95,11 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn a_key_behind_a_link_is_read_as_operators_mount_it() {
+    fn c3_a_key_behind_a_link_is_read_as_operators_mount_it() {
         let root = tempfile::tempdir().unwrap();
         put(root.path(), "root/.ssh/..data/ssh-privatekey", b"0123456789abcdef");
         std::os::unix::fs::symlink("..data/ssh-privatekey", root.path().join("root/.ssh/id_rsa")).unwrap();
         assert_eq!(find_key(None, &hosts(), &site(root.path())).unwrap().origin, Origin::Default);
+        // Whatever its mode and its form, it is only bytes: P-521 in SEC1, RSA in PKCS1, OpenSSH's own.
+        for (mode, form) in [(0o400, "EC"), (0o600, "RSA"), (0o640, "OPENSSH"), (0o644, "EC")] {
+            let path = root.path().join("root/.ssh/..data/ssh-privatekey");
+            std::fs::remove_file(&path).unwrap();
+            let text = format!("-----BEGIN {form} PRIVATE KEY-----\nbm8ga2V5\n-----END {form} PRIVATE KEY-----\n");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            assert!(find_key(None, &hosts(), &site(root.path())).is_ok(), "{form} with mode {mode:o}");
+        }
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Surroundings {
     }
 
     /// A fixed path of the machine, such as an operator's mount, under the root.
-    pub(super) fn path(&self, absolute: &str) -> PathBuf {
+    pub(crate) fn path(&self, absolute: &str) -> PathBuf {
         self.root.join(absolute.trim_start_matches('/'))
     }
 

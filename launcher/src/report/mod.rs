@@ -2,7 +2,7 @@
 
 mod log;
 mod startup;
-mod terminal;
+pub(crate) mod terminal;
 
 use std::io::Write;
 

@@ -14,7 +14,7 @@ const REPEAT_MS: u64 = 10_000;
 /// Missing hosts that are named.
 const NAMED_MAX: usize = 4;
 
-pub(super) struct Terminal {
+pub(crate) struct Terminal {
     interactive: bool,
     drawn: bool,
     due_ms: Option<u64>,
@@ -23,16 +23,16 @@ pub(super) struct Terminal {
 }
 
 impl Terminal {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let interactive = std::io::stderr().is_terminal();
         Self { interactive, drawn: false, due_ms: Some(QUIET_MS), last: String::new(), said_ms: 0 }
     }
 
-    pub(super) fn next_due_ms(&self) -> Option<u64> {
+    pub(crate) fn next_due_ms(&self) -> Option<u64> {
         self.due_ms
     }
 
-    pub(super) fn say(&mut self, text: &str) {
+    pub(crate) fn say(&mut self, text: &str) {
         self.erase();
         say(text);
     }
@@ -81,7 +81,7 @@ impl Terminal {
     }
 
     /// Says who is missing and why, when there has been waiting for a while.
-    pub(super) fn progress(&mut self, missing: &[(&str, Option<&str>)], at_ms: u64) {
+    pub(crate) fn progress(&mut self, missing: &[(&str, Option<&str>)], at_ms: u64) {
         if missing.is_empty() {
             self.due_ms = None;
         }

@@ -112,7 +112,7 @@ fn make_dir(dir: &Path) -> anyhow::Result<()> {
 
 /// Makes a folder for this launcher's agents, below the user's runtime folder if there is one that takes it: the variable also
 /// names another user's after `su`, or one that a container does not have.
-fn make_own_dir(runtime: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+pub(crate) fn make_own_dir(runtime: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     // Process ids come again, in a container even the same ones after every restart; nanoseconds do not.
     let unique = format!("muster-{}-{:x}", std::process::id(), muster_sys::clock::monotonic_ns());
     if let Some(dir) = runtime.filter(|dir| dir.is_absolute()).map(|dir| dir.join(&unique)) {

@@ -5,7 +5,7 @@ pub mod local;
 pub mod prepare;
 mod seats;
 mod shell;
-mod signal_source;
+pub(crate) mod signal_source;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

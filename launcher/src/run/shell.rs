@@ -290,7 +290,7 @@ impl Shell {
         match &mut self.over {
             Some(over) if over.1.is_none() => *over = (cause.outcome(), Some(cause)),
             Some(_) => {}
-            None => self.job.fail(cause),
+            None => self.job.lose_output(cause),
         }
     }
 
@@ -340,8 +340,12 @@ impl Shell {
         self.job.pass_signal(signal);
         self.beat(SUSPENDED_LEASE_MS, boottime_ms());
         self.settle(boottime_ms());
+        signal_count::take(signals::CONTINUE);
         tokio::time::sleep(SUSPEND_DELAY).await;
-        let _ = signals::raise(signals::STOP);
+        // Who has changed his mind meanwhile would not say it twice.
+        if signal_count::take(signals::CONTINUE) == 0 {
+            let _ = signals::raise(signals::STOP);
+        }
         // Somebody let us go on, or nothing could stop us, as it is with the first process of a container: so go the ranks.
         signal_count::take(signals::CONTINUE);
         self.job.pass_signal(signals::CONTINUE);

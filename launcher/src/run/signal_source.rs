@@ -7,7 +7,7 @@ use tokio::net::unix::pipe::Receiver;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(crate) enum Asked {
     /// The end of the job.
     End(i32),
     /// To be passed on to the ranks.
@@ -46,13 +46,13 @@ struct Heard {
 }
 
 /// All signals that are heard.
-pub(super) struct SignalSource {
+pub(crate) struct SignalSource {
     bell: Receiver,
     heard: Vec<Heard>,
 }
 
 impl SignalSource {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let bell = Receiver::from_owned_fd(signal_count::bell()?)?;
         let mut heard = Vec::with_capacity(HEARD.len());
         for (name, asks, may_be_ignored) in HEARD {
@@ -67,7 +67,7 @@ impl SignalSource {
     }
 
     /// The next one; cancelling the wait loses nothing.
-    pub(super) async fn next(&mut self) -> Asked {
+    pub(crate) async fn next(&mut self) -> Asked {
         loop {
             if let Some(asked) = self.take() {
                 return asked;

@@ -54,8 +54,12 @@ pub enum ShellTell {
 }
 
 /// A sign of life; the agent answers each one.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-pub struct ShellPing {}
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct ShellPing {
+    /// The agent's: commands that remote shells have begun there since it started.
+    #[n(0)]
+    pub shells: Option<u64>,
+}
 
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

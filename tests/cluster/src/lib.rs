@@ -18,6 +18,7 @@
 mod agents;
 mod cluster;
 mod cmd;
+mod family;
 mod here;
 mod host;
 mod inspect;
@@ -34,6 +35,7 @@ pub mod workspace;
 
 pub use cluster::{Builder, Cluster, StartError};
 pub use cmd::{Cmd, Output, Stdin};
+pub use family::{Family, link_as};
 pub use here::{Here, process_state};
 pub use host::Host;
 pub use inspect::{Leftover, Memory, Process, wakeups};

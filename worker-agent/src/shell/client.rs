@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::Duration;
@@ -13,11 +13,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use muster_protocol::frame::{FLAG_END, Kind, stream_channel};
 use muster_protocol::hello::Hello;
-use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
+use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, SHELL_WINDOW_BYTES, SILENCE_DEAD_MS};
 use muster_protocol::message::{
     InputAck, Message, OutputAck, ShellEnd, ShellExit, ShellPing, ShellStart, ShellTell, Stamp,
 };
 use muster_protocol::{Frame, ProcId, Stream};
+use muster_sys::pipe::pipe;
+use muster_sys::poll::{Poller, Trigger};
 use muster_transport::connection::{ReceiveError, Receiver, Sender};
 use muster_transport::dial::Dialed;
 use thiserror::Error;
@@ -31,8 +33,13 @@ use super::window::Window;
 const PING: Duration = Duration::from_secs(1);
 /// A host that is not heard of for so long is lost.
 const SILENCE: Duration = Duration::from_millis(SILENCE_DEAD_MS);
+/// Signs of life that are later than this were late because this process did not run.
+const STOPPED: Duration = Duration::from_millis(2_500);
 /// Bytes read at a time.
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 256 << 10;
+
+const STOP: u64 = 0;
+const INPUT: u64 = 1;
 
 /// Where the command's streams lead.
 pub struct Ends {
@@ -59,6 +66,9 @@ pub enum Broken {
     /// Something that makes no sense came.
     #[error("its agent sent something that cannot be understood: {0}")]
     Nonsense(String),
+    /// Nobody could wait for a descriptor.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// Output cannot be written here.
     #[error("cannot write {what}: {source}")]
     Output {
@@ -86,16 +96,31 @@ pub async fn run(
     ends: Ends,
     tell: mpsc::UnboundedReceiver<ShellTell>,
 ) -> Result<ShellEnd, Broken> {
-    let tasks = TaskTracker::new();
-    let (sender, receiver) = dialed.spawn(BULK_QUEUE_FRAMES_MAX, &tasks);
+    let line = dialed.spawn(BULK_QUEUE_FRAMES_MAX, &TaskTracker::new());
+    run_over(line, hello, start, ends, tell).await
+}
+
+/// As [`run`], over a connection that may have been idle for a while.
+pub async fn run_over(
+    (sender, receiver): (Sender, Receiver),
+    hello: &Hello,
+    start: &ShellStart,
+    ends: Ends,
+    tell: mpsc::UnboundedReceiver<ShellTell>,
+) -> Result<ShellEnd, Broken> {
     let (said, heard) = mpsc::unbounded_channel();
+    let stop = pipe().map_err(Broken::Thread)?;
     let mut client = Client {
         stamp: Stamp { epoch: hello.epoch, generation: hello.generation },
         host: hello.you,
-        writers: [writer(Stream::Stdout, ends.stdout, said.clone()), writer(Stream::Stderr, ends.stderr, said.clone())],
+        writers: [
+            writer(Stream::Stdout, ends.stdout, said.clone()).map_err(Broken::Thread)?,
+            writer(Stream::Stderr, ends.stderr, said.clone()).map_err(Broken::Thread)?,
+        ],
         written: [0; 2],
         waiting: 0,
-        input: ends.stdin.map(|stdin| reader(stdin, said)),
+        input: ends.stdin.map(|stdin| reader(stdin, stop.read, said)).transpose().map_err(Broken::Thread)?,
+        _stop: stop.write,
         window: Window::default(),
         asked: false,
         sender,
@@ -119,6 +144,8 @@ struct Client {
     waiting: usize,
     /// Asks for the next piece of standard input; gone at its end.
     input: Option<std_mpsc::Sender<usize>>,
+    /// Its end is the reading thread's.
+    _stop: OwnedFd,
     window: Window,
     /// A piece of standard input is on its way from the thread.
     asked: bool,
@@ -137,7 +164,7 @@ impl Client {
     ) -> Result<ShellEnd, Broken> {
         let mut ping = interval(PING);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut last, mut end) = (Instant::now(), None);
+        let (mut last, mut pinged, mut end) = (Instant::now(), Instant::now(), None);
         loop {
             if self.waiting == 0
                 && let Some(end) = end.take()
@@ -147,7 +174,12 @@ impl Client {
             tokio::select! {
                 frame = timeout_at(last + SILENCE, receiver.recv()), if end.is_none() => {
                     last = Instant::now();
-                    let frame = frame.map_err(|_| Broken::Silent)?.map_err(Broken::Failed)?.ok_or(Broken::Closed)?;
+                    let frame = match frame {
+                        Ok(frame) => frame.map_err(Broken::Failed)?.ok_or(Broken::Closed)?,
+                        // Who was stopped (Ctrl-Z) has not asked, and so cannot have been answered.
+                        Err(_) if pinged.elapsed() > STOPPED => continue,
+                        Err(_) => return Err(Broken::Silent),
+                    };
                     end = self.take(frame)?;
                 }
                 Some(said) = heard.recv() => self.hear(said).await?,
@@ -158,8 +190,12 @@ impl Client {
                 }
                 Some(message) = tell.recv() => self.send(self.stamp.frame(self.host, &message)).await?,
                 _ = ping.tick() => {
+                    if pinged.elapsed() > STOPPED {
+                        last = Instant::now();
+                    }
+                    pinged = Instant::now();
                     // Behind a full queue there is life enough.
-                    let _ = self.sender.try_send(self.stamp.frame(self.host, &ShellPing {}));
+                    let _ = self.sender.try_send(self.stamp.frame(self.host, &ShellPing::default()));
                 }
             }
         }
@@ -176,6 +212,9 @@ impl Client {
             Kind::Output => {
                 let (_, stream) = frame.header.stream().map_err(|e| nonsense(e.to_string()))?;
                 self.waiting += frame.payload.len();
+                if self.waiting as u64 > 2 * SHELL_WINDOW_BYTES {
+                    return Err(nonsense("more output than its windows allow".to_owned()));
+                }
                 // A writer that has failed has said so.
                 let _ = self.writers[at(stream)].send(frame.payload);
             }
@@ -219,7 +258,7 @@ impl Client {
 }
 
 /// A thread that writes a stream.
-fn writer(stream: Stream, to: OwnedFd, said: mpsc::UnboundedSender<Said>) -> std_mpsc::Sender<Bytes> {
+fn writer(stream: Stream, to: OwnedFd, said: mpsc::UnboundedSender<Said>) -> io::Result<std_mpsc::Sender<Bytes>> {
     let (pieces, queue) = std_mpsc::channel::<Bytes>();
     let mut to = File::from(to);
     let work = move || {
@@ -233,9 +272,8 @@ fn writer(stream: Stream, to: OwnedFd, said: mpsc::UnboundedSender<Said>) -> std
             }
         }
     };
-    // Without a thread nobody takes pieces, which the sender of the first one finds out.
-    let _ = thread::Builder::new().name("writer".to_owned()).stack_size(64 << 10).spawn(work);
-    pieces
+    thread::Builder::new().name("writer".to_owned()).stack_size(64 << 10).spawn(work)?;
+    Ok(pieces)
 }
 
 /// Writes everything, also to a descriptor that somebody else made non-blocking.
@@ -252,13 +290,23 @@ fn write_fully(to: &mut File, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// A thread that reads standard input, so many bytes at most as it is asked for each time.
-fn reader(from: OwnedFd, said: mpsc::UnboundedSender<Said>) -> std_mpsc::Sender<usize> {
+/// A thread that reads standard input, so many bytes at most as it is asked for each time. It ends when `stop` closes, without
+/// taking anything more: others may read the same descriptor.
+fn reader(from: OwnedFd, stop: OwnedFd, said: mpsc::UnboundedSender<Said>) -> io::Result<std_mpsc::Sender<usize>> {
     let (requests, queue) = std_mpsc::channel::<usize>();
+    let poller = Poller::new()?;
+    poller.add(stop.as_fd(), STOP, Trigger::Level)?;
+    // A file is always ready, and cannot be waited for.
+    let waits = poller.add(from.as_fd(), INPUT, Trigger::Level).is_ok();
     let mut from = File::from(from);
     let work = move || {
         let mut buffer = BytesMut::new();
+        let mut ready = Vec::new();
+        let _stop = stop;
         for room in queue {
+            if waits && !has_input(&poller, &mut ready) {
+                return;
+            }
             buffer.resize(room, 0);
             let bytes = loop {
                 match from.read(&mut buffer) {
@@ -275,6 +323,16 @@ fn reader(from: OwnedFd, said: mpsc::UnboundedSender<Said>) -> std_mpsc::Sender<
             }
         }
     };
-    let _ = thread::Builder::new().name("reader".to_owned()).stack_size(64 << 10).spawn(work);
-    requests
+    thread::Builder::new().name("reader".to_owned()).stack_size(64 << 10).spawn(work)?;
+    Ok(requests)
+}
+
+/// Waits until there is something to read; says whether it is still wanted.
+fn has_input(poller: &Poller, ready: &mut Vec<u64>) -> bool {
+    while poller.wait(ready, None).is_ok() && !ready.contains(&STOP) {
+        if ready.contains(&INPUT) {
+            return true;
+        }
+    }
+    false
 }

@@ -12,6 +12,7 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use muster_sys::children::Owner;
@@ -205,11 +206,13 @@ fn spawn(spawner: &mut Spawner, argv: &[OsString], ends: &[OwnedFd], terminal: b
     };
     let environment: Vec<(OsString, OsString)> = std::env::vars_os().collect();
     let env: Vec<(&OsStr, &OsStr)> = environment.iter().map(|(n, v)| (n.as_os_str(), v.as_os_str())).collect();
+    // A home that is not there is no reason to run nothing.
+    let home = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_dir());
     spawner
         .spawn(&SpawnOrder {
             argv,
             env: &env,
-            cwd: None,
+            cwd: home.as_deref(),
             stdin: stdin.as_fd(),
             stdout: stdout.as_fd(),
             stderr: stderr.as_fd(),

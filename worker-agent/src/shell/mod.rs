@@ -4,9 +4,11 @@
 //! to the descriptors of whoever asked.
 
 pub mod client;
+pub mod desk;
 pub mod guard;
 pub mod rsh;
 mod server;
+mod session;
 mod window;
 
 pub use server::Shells;

@@ -6,14 +6,14 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::hosts::site::{PORT_DEFAULT, key_file_candidates, ssh_config_candidates, ssh_port};
 use muster_core::plan::DEFAULT_JOB;
-use muster_core::shell::{self, Request, Terminal};
+use muster_core::shell::{self, Request, Terminal, account};
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
 use muster_protocol::message::{ShellEnd, ShellStart, ShellTell, TerminalSize};
 use muster_protocol::{Epoch, Generation, HostIndex};
@@ -27,13 +27,25 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::client::{self, Broken, Ends};
+use super::desk::{self, Ask, DESK, Told};
 
-/// Names under which a program is a remote shell.
-const NAMES: [&str; 3] = ["muster-rsh", "ssh", "rsh"];
+/// Names under which a program is a remote shell; the last one is what the first generation of MPI operators called.
+const NAMES: [&str; 4] = ["muster-rsh", "ssh", "rsh", "kubexec.sh"];
+/// Where the job key lies, in the environment of commands that an agent has started: their remote shells dial siblings of that
+/// agent. These names are not those of options, which never reach ranks.
+pub const KEY_FILE: &str = "MUSTER_SHELL_KEY_FILE";
+/// The port of the siblings.
+pub const PORT: &str = "MUSTER_SHELL_PORT";
+/// The job that they serve.
+pub const JOB: &str = "MUSTER_SHELL_JOB";
 /// Exit status for failures of our own, as ssh has it.
 const OWN_FAILURE: u8 = 255;
+/// Exit status of a program whose reader has gone: 128 and `SIGPIPE`.
+const BROKEN_PIPE: u8 = 141;
 /// Time until a host must have answered, when nothing else is said: its pod may still be pulling its image.
 const CONNECT_LIMIT: Duration = Duration::from_secs(300);
+/// The same for daemons that an agent has started: their siblings' agents answered when the launcher began.
+const SIBLING_LIMIT: Duration = Duration::from_secs(10);
 /// Time for one attempt.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 /// Time between two attempts.
@@ -61,6 +73,9 @@ pub fn run(arguments: &[OsString]) -> ExitCode {
         complain(&format!("muster-rsh {RELEASE}"));
         return ExitCode::SUCCESS;
     }
+    if let Some(code) = at_desk(&request) {
+        return code;
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
@@ -80,6 +95,47 @@ fn complain(text: &str) {
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     complain(&format!("muster-rsh: {error}"));
     ExitCode::from(OWN_FAILURE)
+}
+
+/// Leaves the command to the launcher on this machine, if there is one: it holds the connections already. A desk that is not
+/// here is that of a launcher elsewhere, which has sent its environment to its ranks.
+fn at_desk(request: &Request) -> Option<ExitCode> {
+    let desk = std::env::var_os(DESK).map(PathBuf::from).filter(|path| path.exists())?;
+    if wants_terminal(request) {
+        return None;
+    }
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    let input = !request.no_input;
+    let mut descriptors = if input { vec![stdin.as_fd()] } else { Vec::new() };
+    descriptors.extend([stdout.as_fd(), stderr.as_fd()]);
+    let ask = Ask {
+        host: request.host.clone(),
+        port: request.port,
+        user: request.user.clone(),
+        command: request.command.clone().map(Into::into),
+        input,
+    };
+    Some(match desk::hand_over(&desk, &ask, &descriptors) {
+        Ok(told) if told.here => run_here(request),
+        Ok(told) => {
+            if let Some(message) = told.message {
+                complain(&format!("muster-rsh: {message}"));
+            }
+            ExitCode::from(told.code)
+        }
+        Err(error) => failed(&format!("{}: the launcher at {} is gone: {error}", request.host, desk.display())),
+    })
+}
+
+/// Becomes the command, in the user's shell, as it would run on another host.
+fn run_here(request: &Request) -> ExitCode {
+    let passwd = std::fs::read("/etc/passwd").unwrap_or_default();
+    let home = std::env::var("HOME").ok();
+    let account = account(&String::from_utf8_lossy(&passwd), muster_sys::proc::uid(), home.as_deref());
+    let argv: Vec<OsString> =
+        account.argv(request.command.as_deref()).into_iter().map(std::os::unix::ffi::OsStringExt::from_vec).collect();
+    let error = std::os::unix::process::CommandExt::exec(std::process::Command::new(&argv[0]).args(&argv[1..]));
+    failed(&format!("{}: the user's shell {} cannot be run: {error}", request.host, account.shell))
 }
 
 async fn obey(request: &Request) -> ExitCode {
@@ -139,22 +195,31 @@ async fn converse(request: &Request) -> ExitCode {
 }
 
 fn report(host: &str, result: Result<ShellEnd, Broken>) -> ExitCode {
-    match result {
-        Ok(ShellEnd::Exited { code }) => ExitCode::from(code),
+    let told = verdict(host, result);
+    if let Some(message) = told.message {
+        complain(&format!("muster-rsh: {message}"));
+    }
+    ExitCode::from(told.code)
+}
+
+/// What a remote shell exits with and says when its command has ended this way.
+pub fn verdict(host: &str, result: Result<ShellEnd, Broken>) -> Told {
+    let (code, why) = match result {
+        Ok(ShellEnd::Exited { code }) => return Told { code, message: None, here: false },
+        // As for any program in a pipe whose reader has left.
+        Err(Broken::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => {
+            return Told { code: BROKEN_PIPE, message: None, here: false };
+        }
         Ok(ShellEnd::Signaled { signal, core }) => {
             let dumped = if core { ", core dumped" } else { "" };
             let name = muster_sys::signals::name(i32::from(signal)).unwrap_or("unknown");
-            complain(&format!("muster-rsh: {host}: the command was ended by signal {signal} ({name}){dumped}"));
-            ExitCode::from(128u8.saturating_add(signal))
+            let why = format!("the command was ended by signal {signal} ({name}){dumped}");
+            (128u8.saturating_add(signal), why)
         }
-        Ok(ShellEnd::NotStarted { why, code }) => {
-            complain(&format!("muster-rsh: {host}: {why}"));
-            ExitCode::from(code)
-        }
-        // As for any program in a pipe whose reader has left.
-        Err(Broken::Output { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(141),
-        Err(error) => failed(&format!("{host}: {error}")),
-    }
+        Ok(ShellEnd::NotStarted { why, code }) => (code, why),
+        Err(error) => (OWN_FAILURE, error.to_string()),
+    };
+    Told { code, message: Some(format!("{host}: {why}")), here: false }
 }
 
 fn hello(request: &Request) -> Hello {
@@ -164,7 +229,7 @@ fn hello(request: &Request) -> Hello {
         release: RELEASE.to_owned(),
         role: Role::Shell,
         lane: Lane::Bulk,
-        job: std::env::var("MUSTER_OPT_JOB").unwrap_or_else(|_| DEFAULT_JOB.to_owned()),
+        job: told("MUSTER_OPT_JOB", JOB).map_or_else(|| DEFAULT_JOB.to_owned(), |(_, job)| job),
         epoch: Epoch(0),
         from: muster_sys::proc::hostname(),
         incarnation: crate::agent::incarnation(),
@@ -192,7 +257,8 @@ async fn connect(request: &Request, hello: &Hello) -> Result<Dialed, ConnectErro
         Some(port) => port,
         None => configured_port()?,
     };
-    let limit = request.connect_timeout_s.map_or(CONNECT_LIMIT, |s| Duration::from_secs(s.into()));
+    let usual = if std::env::var_os(PORT).is_some() { SIBLING_LIMIT } else { CONNECT_LIMIT };
+    let limit = request.connect_timeout_s.map_or(usual, |s| Duration::from_secs(s.into()));
     let begun = Instant::now();
     let mut told = false;
     loop {
@@ -211,10 +277,14 @@ async fn connect(request: &Request, hello: &Hello) -> Result<Dialed, ConnectErro
     }
 }
 
+/// A setting of the user's, else the agent's that has started us.
+fn told(own: &'static str, of_agent: &'static str) -> Option<(&'static str, String)> {
+    [own, of_agent].into_iter().find_map(|name| Some((name, std::env::var(name).ok().filter(|v| !v.is_empty())?)))
+}
+
 fn key(request: &Request) -> Result<Option<JobKey>, ConnectError> {
     let home = std::env::var("HOME").ok();
-    let named = std::env::var("MUSTER_OPT_KEY_FILE").ok();
-    if let Some(path) = named {
+    if let Some((_, path)) = told("MUSTER_OPT_KEY_FILE", KEY_FILE) {
         return Ok(Some(JobKey::read(Path::new(&path))?));
     }
     // An identity that ssh would be told of may be meant for other hosts; one that is not there is none.
@@ -224,25 +294,32 @@ fn key(request: &Request) -> Result<Option<JobKey>, ConnectError> {
 }
 
 fn configured_port() -> Result<u16, ConnectError> {
-    if let Ok(value) = std::env::var("MUSTER_OPT_PORT") {
-        let wanted = "port";
-        return value.parse().map_err(|_| ConnectError::Setting { name: "MUSTER_OPT_PORT", value, wanted });
+    if let Some((name, value)) = told("MUSTER_OPT_PORT", PORT) {
+        return value.parse().map_err(|_| ConnectError::Setting { name, value, wanted: "port" });
     }
     let home = std::env::var("HOME").ok();
     let read = |path: String| ssh_port(&String::from_utf8_lossy(&std::fs::read(path).ok()?));
     Ok(ssh_config_candidates(home.as_deref()).into_iter().find_map(read).unwrap_or(PORT_DEFAULT))
 }
 
+fn is_terminal_here(request: &Request) -> bool {
+    io::stdin().is_terminal() && !request.no_input
+}
+
+fn wants_terminal(request: &Request) -> bool {
+    match request.terminal {
+        Terminal::Auto => is_terminal_here(request) && request.command.is_none(),
+        Terminal::Never => false,
+        Terminal::Wanted => is_terminal_here(request),
+        Terminal::Forced => true,
+    }
+}
+
 /// What to run, and our own terminal in the state in which every key is passed on.
 fn start(request: &Request) -> (ShellStart, Option<Raw>) {
     let stdin = io::stdin();
-    let here = stdin.is_terminal() && !request.no_input;
-    let wanted = match request.terminal {
-        Terminal::Auto => here && request.command.is_none(),
-        Terminal::Never => false,
-        Terminal::Wanted => here,
-        Terminal::Forced => true,
-    };
+    let here = is_terminal_here(request);
+    let wanted = wants_terminal(request);
     let size = || pty::size(stdin.as_fd()).map_or(SIZE_DEFAULT, as_size);
     let raw = if wanted && here { Raw::enter(stdin.as_fd()).ok() } else { None };
     let start = ShellStart {

@@ -2,10 +2,8 @@
 
 use std::cell::Cell;
 
+use muster_protocol::limits::SHELL_WINDOW_BYTES;
 use tokio::sync::Notify;
-
-/// Bytes of one stream of a shell that its receiver has not handed on.
-pub(super) const WINDOW_BYTES: u64 = 4 << 20;
 
 /// A stream's window at its sender.
 #[derive(Default)]
@@ -20,11 +18,21 @@ impl Window {
     pub(super) async fn room(&self) -> usize {
         loop {
             let under_way = self.sent.get() - self.acknowledged.get();
-            if under_way < WINDOW_BYTES {
-                return (WINDOW_BYTES - under_way) as usize;
+            if under_way < SHELL_WINDOW_BYTES {
+                return (SHELL_WINDOW_BYTES - under_way) as usize;
             }
             self.changed.notified().await;
         }
+    }
+
+    /// Bytes sent in all.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.get()
+    }
+
+    /// Whether anything may be sent now.
+    pub(super) fn has_room(&self) -> bool {
+        self.sent.get() - self.acknowledged.get() < SHELL_WINDOW_BYTES
     }
 
     /// These are sent now; gives their offset.
@@ -46,17 +54,17 @@ mod tests {
     #[tokio::test]
     async fn a_full_window_opens_when_bytes_were_handed_on() {
         let window = Window::default();
-        assert_eq!(window.room().await, WINDOW_BYTES as usize);
-        assert_eq!((window.send(100), window.send(WINDOW_BYTES as usize - 100)), (0, 100));
+        assert_eq!(window.room().await, SHELL_WINDOW_BYTES as usize);
+        assert_eq!((window.send(100), window.send(SHELL_WINDOW_BYTES as usize - 100)), (0, 100));
         tokio::select! {
             biased;
             room = window.room() => panic!("{room} bytes of room in a full window"),
             () = tokio::task::yield_now() => {}
         }
         window.acknowledge(u64::MAX);
-        assert_eq!(window.room().await, WINDOW_BYTES as usize, "no more than was sent can be handed on");
+        assert_eq!(window.room().await, SHELL_WINDOW_BYTES as usize, "no more than was sent can be handed on");
         window.send(10);
         window.acknowledge(3);
-        assert_eq!(window.room().await, WINDOW_BYTES as usize - 10, "an old word takes nothing back");
+        assert_eq!(window.room().await, SHELL_WINDOW_BYTES as usize - 10, "an old word takes nothing back");
     }
 }

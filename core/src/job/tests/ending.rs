@@ -121,3 +121,14 @@ fn output_of_a_host_that_is_lost_when_the_job_is_over_is_not_waited_for() {
     bench.lose(1);
     assert_eq!(bench.acts[before..], []);
 }
+
+#[test]
+fn output_that_is_lost_after_all_ranks_have_ended_well_is_a_failure_all_the_same() {
+    let mut bench = Bench::running(1);
+    bench.returns(0, 0).collect();
+    assert_eq!(bench.down::<End>(), [(EVERY_HOST, End { status: 0 })], "only confirmations are missing");
+    bench.job.lose_output(Cause::Internal { why: "disk".into() });
+    bench.job.lose_output(Cause::Internal { why: "another".into() });
+    bench.collect();
+    assert_eq!(bench.finish(), told(Outcome::Internal, "internal fault: disk"));
+}

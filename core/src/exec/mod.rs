@@ -1,0 +1,13 @@
+//! `muster exec`: what makes a command that starts daemons through a remote shell use ours, and whether it did.
+
+mod env;
+mod failure;
+mod family;
+mod used;
+mod watch;
+
+pub use env::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
+pub use failure::{End, Failure};
+pub use family::{Family, asks_for_version};
+pub use used::{Use, idle_note, wanted_ranks};
+pub use watch::{Act, Watch};

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
+use muster_protocol::hello::Hello;
 use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
 use muster_protocol::message::{Message, ShellPing, ShellStart, Stamp};
 use muster_protocol::{Epoch, Generation, HostIndex};
@@ -12,7 +12,7 @@ use muster_transport::connection::{ReceiveError, Receiver, Sender};
 use muster_transport::dial::{DialError, Dialed, Dialer, Failure};
 use muster_worker_agent::shell::client::{self, Broken, Ends};
 use muster_worker_agent::shell::desk::{self, Told};
-use muster_worker_agent::shell::rsh::verdict;
+use muster_worker_agent::shell::rsh;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -65,20 +65,7 @@ pub(super) struct Target {
 
 impl Target {
     fn hello(&self) -> Hello {
-        Hello {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            release: RELEASE.to_owned(),
-            role: Role::Shell,
-            lane: Lane::Bulk,
-            job: self.job.clone(),
-            epoch: Epoch(0),
-            from: muster_sys::proc::hostname(),
-            incarnation: muster_worker_agent::agent::incarnation(),
-            you: HostIndex(0),
-            your_name: self.name.clone(),
-            generation: Generation(0),
-        }
+        rsh::hello(&self.name, self.job.clone())
     }
 
     fn tell(&self, news: News) {
@@ -230,7 +217,7 @@ async fn serve(target: Rc<Target>, visitor: Visitor, line: (Sender, Receiver)) {
         Err(Broken::Output { .. } | Broken::Thread(_)) | Ok(_) => None,
         Err(broken) => Some(broken.to_string()),
     };
-    let told = verdict(&target.name, result);
+    let told = rsh::verdict(&target.name, result);
     match lost {
         Some(why) => target.tell(News::Lost { why }),
         None => target.tell(News::Ended { code: told.code }),

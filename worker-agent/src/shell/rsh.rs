@@ -175,7 +175,8 @@ impl Stop {
 }
 
 async fn converse(request: &Request) -> ExitCode {
-    let hello = hello(request);
+    let job = told("MUSTER_OPT_JOB", JOB).map_or_else(|| DEFAULT_JOB.to_owned(), |(_, job)| job);
+    let hello = hello(&request.host, job);
     let dialed = match connect(request, &hello).await {
         Ok(dialed) => dialed,
         Err(error) => return failed(&error),
@@ -222,19 +223,20 @@ pub fn verdict(host: &str, result: Result<ShellEnd, Broken>) -> Told {
     Told { code, message: Some(format!("{host}: {why}")), here: false }
 }
 
-fn hello(request: &Request) -> Hello {
+/// The hello of a remote shell for this host.
+pub fn hello(host: &str, job: String) -> Hello {
     Hello {
         version_min: VERSION_MIN,
         version_max: VERSION_MAX,
         release: RELEASE.to_owned(),
         role: Role::Shell,
         lane: Lane::Bulk,
-        job: told("MUSTER_OPT_JOB", JOB).map_or_else(|| DEFAULT_JOB.to_owned(), |(_, job)| job),
+        job,
         epoch: Epoch(0),
         from: muster_sys::proc::hostname(),
         incarnation: crate::agent::incarnation(),
         you: HostIndex(0),
-        your_name: request.host.clone(),
+        your_name: host.to_owned(),
         generation: Generation(0),
     }
 }

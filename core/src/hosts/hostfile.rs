@@ -164,6 +164,8 @@ mod tests {
             ("test-job-launcher-0-0.test-job slots=1", "test-job-launcher-0-0.test-job", 1),
             ("job-worker-0 slots=2", "job-worker-0", 2),
             ("job-worker-0.job\n", "job-worker-0.job", 1),
+            // A line of Volcano's /etc/volcano/<task>.host.
+            ("job-mpiworker-0.job\n", "job-mpiworker-0.job", 1),
         ] {
             assert_eq!(short(text), [(name.to_owned(), slots, None)], "{text}");
         }

@@ -82,6 +82,9 @@ mod tests {
     #[test]
     fn a_list_is_read_in_order_and_repeated_hosts_add_slots() {
         let list = flag("a:4,b, c:2,A,b@7000").unwrap();
+        // Volcano's MPI_HOST.
+        let volcano = flag("job-mpiworker-0.job,job-mpiworker-1.job").unwrap();
+        assert_eq!((volcano.len(), volcano.slots()), (2, 2));
         let short: Vec<_> = list.hosts().iter().map(|h| (h.name.as_str(), h.slots, h.port)).collect();
         assert_eq!(short, [("a", 5, None), ("b", 1, None), ("c", 2, None), ("b", 1, Some(7000))]);
         assert_eq!(list.mentions(), [0, 1, 2, 0, 3].map(HostIndex));

@@ -126,26 +126,26 @@ impl Pods {
         output
     }
 
-    /// Eight ranks where the host file says, two on each pod.
-    fn assert_eight_ranks(&self, output: Output) {
+    /// Ranks where the host file says, two on each pod.
+    fn assert_all_ranks(&self, output: Output) {
         let output = output.ok().expect("it succeeds");
         let works = self.launcher_works.then_some(&self.launcher);
         let pods: Vec<&str> =
             works.into_iter().chain(&self.workers).map(|n| n.split('.').next().unwrap_or_default()).collect();
-        assert_eq!(pods.len(), 4);
+        let size = 2 * pods.len();
         let text = output.stdout_text();
         let mut lines: Vec<&str> = text.lines().collect();
         lines.sort_unstable();
-        let mut wanted: Vec<_> = (0..8).map(|rank| format!("rank {rank} of 8 on {}", pods[rank / 2])).collect();
-        wanted.push("allreduce of 8 ranks: ok".to_owned());
+        let mut wanted: Vec<_> = (0..size).map(|rank| format!("rank {rank} of {size} on {}", pods[rank / 2])).collect();
+        wanted.push(format!("allreduce of {size} ranks: ok"));
         wanted.sort();
         assert_eq!(lines, wanted, "{}", output.stderr_text());
     }
 }
 
-fn eight_ranks(family: Family) -> String {
+fn ranks(count: usize, family: Family) -> String {
     let program = family.program("init_allreduce").expect("built");
-    format!("exec {} -n 8 {}", family.launcher().display(), program.display())
+    format!("exec {} -n {count} {}", family.launcher().display(), program.display())
 }
 
 /// What mpi-operator v2 sets on the launcher of an Open MPI job with two slots for each worker.
@@ -159,14 +159,24 @@ const OPEN_MPI: [(&str, &str); 5] = [
 
 #[test]
 fn c4_c11_an_mpijob_with_open_mpi_runs_with_another_ssh_in_its_image() {
-    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(8)));
     pods.write_hostfile(|name| format!("{name} slots=2"));
-    pods.assert_eight_ranks(pods.run(&eight_ranks(Family::OpenMpi4), &OPEN_MPI, Family::OpenMpi4));
+    pods.assert_all_ranks(pods.run(&ranks(16, Family::OpenMpi4), &OPEN_MPI, Family::OpenMpi4));
+}
+
+#[test]
+fn c4_c11_an_mpijob_with_open_mpi_5_runs_with_another_ssh_and_its_own_name_for_the_host_file_in_its_image() {
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(8)));
+    pods.write_hostfile(|name| format!("{name} slots=2"));
+    // What an image can have: no operator sets it, and without it all of the job runs on one node.
+    let settings: Vec<_> =
+        OPEN_MPI.into_iter().chain([("PRTE_MCA_prte_default_hostfile", "/etc/mpi/hostfile")]).collect();
+    pods.assert_all_ranks(pods.run(&ranks(16, Family::OpenMpi5), &settings, Family::OpenMpi5));
 }
 
 #[test]
 fn c4_c11_an_mpijob_with_intel_mpi_runs_with_another_ssh_in_its_image() {
-    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(8)));
     pods.write_hostfile(|name| format!("{name}:2"));
     let settings = [
         ("K_MPI_JOB_ROLE", "launcher"),
@@ -174,20 +184,20 @@ fn c4_c11_an_mpijob_with_intel_mpi_runs_with_another_ssh_in_its_image() {
         ("I_MPI_HYDRA_BOOTSTRAP_EXEC_EXTRA_ARGS", "-o ConnectionAttempts=10"),
         ("I_MPI_PERHOST", "2"),
     ];
-    pods.assert_eight_ranks(pods.run(&eight_ranks(Family::Intel), &settings, Family::Intel));
+    pods.assert_all_ranks(pods.run(&ranks(16, Family::Intel), &settings, Family::Intel));
 }
 
 #[test]
 fn c4_c11_an_mpijob_with_mpich_runs_with_another_ssh_in_its_image() {
     for family in [Family::Mpich4, Family::Mpich5] {
-        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(8)));
         pods.write_hostfile(|name| format!("{name}:2"));
         let settings = [
             ("K_MPI_JOB_ROLE", "launcher"),
             ("HYDRA_HOST_FILE", "/etc/mpi/hostfile"),
             ("HYDRA_LAUNCH_EXTRA_ARGS", "-o ConnectionAttempts=10"),
         ];
-        pods.assert_eight_ranks(pods.run(&eight_ranks(family), &settings, family));
+        pods.assert_all_ranks(pods.run(&ranks(16, family), &settings, family));
     }
 }
 
@@ -195,7 +205,18 @@ fn c4_c11_an_mpijob_with_mpich_runs_with_another_ssh_in_its_image() {
 fn c10_a_trainjob_whose_launcher_is_a_node_runs_with_another_ssh_in_its_image() {
     let pods = Pods::of_trainer(cluster_or_skip!(Cluster::builder().hosts(3)));
     pods.write_hostfile(|name| format!("{name} slots=2"));
-    pods.assert_eight_ranks(pods.run(&eight_ranks(Family::OpenMpi4), &OPEN_MPI[1..], Family::OpenMpi4));
+    pods.assert_all_ranks(pods.run(&ranks(8, Family::OpenMpi4), &OPEN_MPI[1..], Family::OpenMpi4));
+}
+
+#[test]
+fn c10_a_trainjob_whose_launcher_is_a_node_runs_under_muster_exec_with_every_mpi() {
+    for family in [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich5, Family::Intel] {
+        let pods = Pods::of_trainer(cluster_or_skip!(Cluster::builder().hosts(3)));
+        pods.write_hostfile(|name| format!("{name} slots=2"));
+        let muster = workspace::program("muster").expect("built");
+        let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+        pods.assert_all_ranks(pods.run(&exec, &OPEN_MPI[1..], family));
+    }
 }
 
 #[test]
@@ -204,10 +225,10 @@ fn c9_open_mpi_5_uses_all_nodes_of_an_mpijob_under_muster_exec_and_says_so_when_
     pods.write_hostfile(|name| format!("{name} slots=2"));
     let family = Family::OpenMpi5;
     let muster = workspace::program("muster").expect("built");
-    let exec = eight_ranks(family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
-    pods.assert_eight_ranks(pods.run(&exec, &OPEN_MPI, family));
+    let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+    pods.assert_all_ranks(pods.run(&exec, &OPEN_MPI, family));
     // By the operator's variables alone it sees one node; the same command then says so.
-    let alone = eight_ranks(family).replace("-n 8", "-n 2");
+    let alone = ranks(8, family).replace("-n 8", "-n 2");
     let alone = alone.replace("exec ", &format!("exec {} exec --placement strict -- ", muster.display()));
     let settings: Vec<_> = OPEN_MPI.into_iter().chain([("PRTE_MCA_prte_default_hostfile", "/dev/null")]).collect();
     let output = pods.run(&alone, &settings, family);
@@ -226,7 +247,7 @@ fn the_calling_form_of_the_first_operator_works() {
         ("OMPI_MCA_plm_rsh_agent", &*pods.bin().join("kubexec.sh").to_string_lossy().into_owned()),
         ("OMPI_MCA_orte_default_hostfile", "/etc/mpi/hostfile"),
     ];
-    pods.assert_eight_ranks(pods.run(&eight_ranks(Family::OpenMpi4), &settings, Family::OpenMpi4));
+    pods.assert_all_ranks(pods.run(&ranks(8, Family::OpenMpi4), &settings, Family::OpenMpi4));
 }
 
 #[test]
@@ -249,7 +270,23 @@ fn c4_the_agent_under_the_name_of_an_ssh_server_listens_where_that_would() {
     assert_eq!(listening("-De -p 2022"), "2022");
     assert_eq!(listening("-D -e -o Port=2023 -o StrictModes=no"), "2023");
     assert_eq!(listening(&format!("-De -p 2024 -f {home}/.sshd_config")), "2024");
+    // With no rights, no name and nothing to write on, as on clusters that allow little.
     let host = pods.cluster.host(0);
+    let bare = format!(
+        "set -e; mount -o remount,bind,ro /; exec setpriv --reuid 4711 --regid 0 --clear-groups --bounding-set -all \
+         --inh-caps -all --no-new-privs env HOME={home} {bin}/sshd -De -p 2025",
+        bin = pods.bin().display()
+    );
+    let bare = Cmd::new("unshare").args(["--mount", "sh", "-c", &bare]).own_session();
+    let agent = host.spawn(bare).expect("spawn");
+    agent.wait_for("listening=\"0.0.0.0:2025\"", PATIENCE).expect("it listens");
+    let probe = host.call(|| std::net::TcpStream::connect(("127.0.0.1", 2025)).map(drop)).expect("call");
+    probe.expect("a plain probe is answered");
+    let whoami = pods.in_pod(&pods.launcher, &format!("exec ssh -p 2025 {} id -u", pods.workers[0]));
+    let whoami = pods.cluster.launcher().run(whoami).and_then(Output::ok).expect("it serves");
+    assert_eq!(whoami.stdout_text(), "4711\n");
+    assert!(agent.try_wait().expect("status").is_none(), "{}", agent.stderr_so_far());
+    drop(agent);
     let wrong = host.run(pods.in_pod(&pods.workers[0], "exec sshd -De -f /no/such/file")).expect("it ends");
     assert_eq!(wrong.status.code(), Some(64));
     let said = wrong.stderr_text();

@@ -149,6 +149,17 @@ impl<'a> Drive<'a> {
         }
     }
 
+    /// A command that ends badly may have seen a host die a moment before this launcher did, as its daemons elsewhere do.
+    async fn look_for_lost(&mut self, chosen: &[usize], watch: &mut Watch) {
+        let answers = self.each(|target| async move { target.answers().await }).await;
+        for (host, at) in chosen.iter().enumerate() {
+            if !self.states[*at].here && !answers[*at] && watch.begun(host) > 0 {
+                self.states[*at].up = false;
+                watch.lost(host, "its agent does not answer any more".to_owned(), boottime_ms());
+            }
+        }
+    }
+
     /// Hosts whose agents answer now: others may be as lost as the one that is known to be.
     async fn that_answer(&mut self) -> Vec<usize> {
         let probes = self.each(|target| async move { target.answers().await }).await;
@@ -210,6 +221,9 @@ impl<'a> Drive<'a> {
                     // What has happened before its end may be the reason for it.
                     while let Ok((at, news)) = self.news.try_recv() {
                         self.hear(at, news, chosen, &mut attempt.watch);
+                    }
+                    if end != End::Exited(0) {
+                        self.look_for_lost(chosen, &mut attempt.watch).await;
                     }
                     attempt.watch.command_ended(end)
                 }

@@ -12,6 +12,7 @@ pub mod hostset;
 pub mod ids;
 pub mod limits;
 pub mod message;
+pub mod pmix;
 
 pub use frame::{Class, Frame, Header, Kind};
 pub use hostset::HostSet;

@@ -87,6 +87,9 @@ pub const PMI_LAST_BYTES_MAX: usize = 4 << 20;
 /// Entries in one key-value space.
 pub const KVS_ENTRIES_MAX: usize = 4 << 20;
 
+/// A message between an agent and its PMIx server: a whole fence, and little else.
+pub const PMIX_MESSAGE_BYTES_MAX: usize = FENCE_BYTES_MAX + (1 << 20);
+
 /// Shortest job key, after trimming.
 ///
 /// Whoever connects sees the public key that is derived from the job key, and can try guesses against it at leisure. Sixteen

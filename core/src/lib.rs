@@ -13,5 +13,6 @@ pub mod job;
 pub mod kvs;
 pub mod plan;
 pub mod pmi;
+pub mod pmix;
 pub mod shell;
 pub mod tree;

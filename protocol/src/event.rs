@@ -117,6 +117,17 @@ pub enum Event {
         /// Why.
         cause: AbortCause,
     },
+    /// A rank's library has words for people.
+    RankSaid {
+        /// Process group.
+        group: Group,
+        /// Rank in it.
+        rank: Rank,
+        /// Its host.
+        host: String,
+        /// The words, line ends included.
+        text: String,
+    },
     /// A connected host is lost.
     HostLost {
         /// Its name.

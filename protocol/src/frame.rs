@@ -91,6 +91,8 @@ kinds! {
     Release = 19, Control;
     /// Merged key-values of a completed fence.
     FenceDown = 20, Fence;
+    /// Tell what a rank of yours has put.
+    Fetch = 21, Control;
     /// Hosts that are connected below the sender.
     Joined = 30, Control;
     /// A host that cannot be connected yet, and why.
@@ -117,6 +119,10 @@ kinds! {
     Initialised = 41, Control;
     /// A launcher that goes first wants this host, on which nothing has been started yet.
     Wanted = 42, Control;
+    /// What a rank has put, for the root that asked.
+    Fetched = 43, Control;
+    /// Words of a rank's library for people.
+    Say = 44, Control;
     /// Bytes that a rank wrote.
     Output = 50, Bulk;
     /// Bytes that the launcher has written out.

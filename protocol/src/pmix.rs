@@ -12,6 +12,7 @@ use minicbor::{Decode, Encode};
 
 use crate::limits::PMIX_MESSAGE_BYTES_MAX;
 use crate::message::EnvVar;
+pub use crate::message::Run;
 
 /// Bytes of a message's length.
 pub const LENGTH_BYTES: usize = 4;
@@ -66,17 +67,6 @@ pub struct LocalRank {
     /// Cores it is bound to; empty: not bound.
     #[n(2)]
     pub cpus: Vec<u32>,
-}
-
-/// Consecutive ranks on one node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-pub struct Run {
-    /// Position of the node in [`Namespace::nodes`].
-    #[n(0)]
-    pub node: u32,
-    /// How many ranks.
-    #[n(1)]
-    pub ranks: u32,
 }
 
 /// A process group: what is registered for it.
@@ -251,6 +241,13 @@ pub enum ToPmix {
         event: i32,
         /// Whom it concerns.
         #[n(1)]
+        proc: Proc,
+    },
+    /// A rank here has ended; answered by [`FromPmix::Drained`].
+    #[n(10)]
+    Ended {
+        /// It.
+        #[n(0)]
         proc: Proc,
     },
 }
@@ -469,6 +466,13 @@ pub enum FromPmix {
         /// Text, line ends included.
         #[n(2)]
         text: ByteVec,
+    },
+    /// Everything that a rank which has ended had said was told before.
+    #[n(17)]
+    Drained {
+        /// It.
+        #[n(0)]
+        proc: Proc,
     },
 }
 

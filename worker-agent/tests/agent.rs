@@ -145,6 +145,7 @@ fn job_frames(stamp: Stamp) -> [Frame; 2] {
         window_bytes: 1 << 16,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     };
     let share = Share {
         group: Group(0),

@@ -10,6 +10,7 @@ use super::answers::Known;
 use super::credit;
 use super::fit::{check, settle_in};
 use super::machine::{Job, Stage};
+use super::pending::Caller;
 use super::spawn::{place_spawned, spec_of};
 
 impl Job {
@@ -24,7 +25,8 @@ impl Job {
             Known::Answered(answer) => answer,
             Known::Stale => return,
             Known::No => {
-                let answer = self.answer_to(call.proc, call.ask);
+                let caller = Caller { proc: call.proc, token: call.token };
+                let Some(answer) = self.answer_to(host, caller, call.ask) else { return };
                 self.answers.keep(call.proc, call.token, answer.clone());
                 answer
             }
@@ -32,8 +34,10 @@ impl Job {
         self.send(host, &CallAnswer { group, token: call.token, answer });
     }
 
-    fn answer_to(&mut self, proc: ProcId, ask: Ask) -> Answer {
-        match ask {
+    /// The answer, unless it has to wait.
+    fn answer_to(&mut self, host: HostIndex, caller: Caller, ask: Ask) -> Option<Answer> {
+        let proc = caller.proc;
+        Some(match ask {
             Ask::Publish { name, port } => match self.names.publish(Bytes::from(name), Bytes::from(port)) {
                 Ok(()) => Answer::Done,
                 Err(e) => Answer::Denied { why: e.to_string() },
@@ -50,7 +54,8 @@ impl Job {
                 Ok((kvsname, count)) => Answer::Spawned { kvsname, count },
                 Err(why) => Answer::Denied { why },
             },
-        }
+            other => return self.exchange(host, caller, other),
+        })
     }
 
     fn spawn(&mut self, by: ProcId, apps: &[SpawnApp], preput: Vec<KeyValue>) -> Result<(String, u32), String> {
@@ -68,8 +73,11 @@ impl Job {
         let parent = self.table.groups.get(&of).map(|g| &g.spec);
         let parent = parent.and_then(|spec| Some((spec.env.as_slice(), spec.apps.get(program)?)));
         let mut spec = spec_of(&self.setup.spec, parent, (Group(groups), ProcId(procs)), apps, preput);
+        if let Some(pmix) = &mut spec.pmix {
+            pmix.parent = Some((of, rank));
+        }
         spec.window_bytes = credit::of_spawned(self.table.groups.values().map(|g| &g.spec), spec.size);
-        settle_in(&mut spec, &placed, self.setup.hosts.len());
+        settle_in(&mut spec, &placed, &self.setup.hosts);
         check(&spec).map_err(|e| e.to_string())?;
         let (kvsname, size, group) = (spec.kvsname.clone(), spec.size, spec.group);
         self.start_group(spec, &placed);

@@ -161,13 +161,15 @@ impl Job {
         // The end began without a look at the clock: the next tick counts from itself.
         let close = (self.stage == Stage::Ending).then(|| self.close_at_ms.unwrap_or(0));
         let collected = self.collecting.as_ref().map(Collecting::due_ms);
-        self.kill_hard_at_ms.into_iter().chain(question).chain(close).chain(collected).chain(self.share_due_ms()).min()
+        let own = self.kill_hard_at_ms.into_iter().chain(question).chain(close).chain(collected);
+        own.chain(self.share_due_ms()).chain(self.exchange.due_ms()).min()
     }
 
     /// Time has passed.
     pub fn tick(&mut self, now_ms: u64) {
         self.collect(now_ms);
         self.share_if_due(now_ms);
+        self.exchange_tick(now_ms);
         if self.kill_hard_at_ms.is_some_and(|at| at <= now_ms) {
             self.kill_hard();
         }

@@ -25,6 +25,7 @@ impl Job {
         let (group, rank, host) = (proc.group, proc.rank, proc.host);
         self.unheard.remove(&(host, group));
         self.answers.forget(id);
+        self.waits_no_more(id);
         let event = Event::RankEnded {
             group,
             rank,
@@ -43,6 +44,7 @@ impl Job {
             }
             _ => {}
         }
+        self.exchange_goes_on();
         self.table.forget_if_ended(group);
         self.settle();
     }
@@ -151,7 +153,12 @@ impl Job {
     /// The ranks of a host count as gone: it has ended them, or their lease sees to it.
     fn bury(&mut self, host: HostIndex) -> Vec<ProcId> {
         self.unheard.retain(|(to, _), _| *to != host);
-        self.table.bury(host)
+        let gone = self.table.bury(host);
+        for proc in &gone {
+            self.waits_no_more(*proc);
+        }
+        self.exchange_goes_on();
+        gone
     }
 
     /// Nothing of the job is left on these hosts: whatever they have not told of their ranks, they are gone. Who has said so

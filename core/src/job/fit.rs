@@ -1,10 +1,11 @@
 //! What hosts are told of a process group, and whether one frame takes it.
 
 use muster_protocol::limits::CONTROL_PAYLOAD_BYTES_MAX;
-use muster_protocol::message::{Message, Spec};
+use muster_protocol::message::{Message, Run, Spec};
 use thiserror::Error;
 
 use super::machine::JobSetup;
+use crate::hosts::HostList;
 use crate::plan::{HostShare, Placed, node_of_each, shares};
 use crate::pmi::process_mapping;
 
@@ -20,11 +21,35 @@ pub struct SpecTooLarge {
 }
 
 /// Fills in where the ranks of a group run; gives each host's share.
-pub(super) fn settle_in(spec: &mut Spec, placed: &[Placed], hosts: usize) -> Vec<HostShare> {
-    let shares = shares(placed, hosts);
+pub(super) fn settle_in(spec: &mut Spec, placed: &[Placed], hosts: &HostList) -> Vec<HostShare> {
+    let shares = shares(placed, hosts.len());
     spec.members = shares.iter().map(|s| s.host).collect();
-    spec.mapping = process_mapping(&node_of_each(placed, hosts));
+    let nodes = node_of_each(placed, hosts.len());
+    if let Some(pmix) = &mut spec.pmix {
+        let name = |share: &HostShare| hosts.get(share.host).map_or_else(String::new, |h| h.name.clone());
+        pmix.nodes = shares.iter().map(name).collect();
+        pmix.runs = runs(&nodes);
+        pmix.apps = vec![0; spec.apps.len()];
+        for one in placed {
+            if let Some(ranks) = pmix.apps.get_mut(one.app as usize) {
+                *ranks += 1;
+            }
+        }
+    }
+    spec.mapping = process_mapping(&nodes);
     shares
+}
+
+/// Neighbours on one node, counted.
+fn runs(nodes: &[u32]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for node in nodes {
+        match runs.last_mut().filter(|run| run.node == *node) {
+            Some(run) => run.ranks += 1,
+            None => runs.push(Run { node: *node, ranks: 1 }),
+        }
+    }
+    runs
 }
 
 /// Whether a spec that is filled in can be sent.
@@ -37,7 +62,7 @@ impl JobSetup {
     /// Whether hosts can be told of the first group.
     pub fn check(&self) -> Result<(), SpecTooLarge> {
         let mut spec = self.spec.clone();
-        settle_in(&mut spec, &self.placed, self.hosts.len());
+        settle_in(&mut spec, &self.placed, &self.hosts);
         check(&spec)
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use muster_protocol::event::Event;
 use muster_protocol::frame::{EVERY_HOST, FLAG_MORE, Frame, Kind};
 use muster_protocol::message::{
-    Abort, BadPayload, Call, Ended, Exits, Initialised, Joined, Lost, Message, Missing, ProcShare, Report, Share, Spec,
-    Stamp, Started, StreamEnd, Wanted,
+    Abort, BadPayload, Call, Ended, Exits, Fetched, Initialised, Joined, Lost, Message, Missing, ProcShare, Report,
+    Say, Share, Spec, Stamp, Started, StreamEnd, Wanted,
 };
 use muster_protocol::{Group, HostIndex, ProcId};
 
@@ -15,6 +15,7 @@ use super::cause::Cause;
 use super::collect::Collecting;
 use super::ending::Order;
 use super::fit::settle_in;
+use super::pmix::Exchange;
 use super::query::Question;
 use super::table::{Host, Table};
 use crate::exit::Outcome;
@@ -79,6 +80,7 @@ pub struct Job {
     pub(super) table: Table,
     pub(super) names: NameTable,
     pub(super) answers: Answers,
+    pub(super) exchange: Exchange,
     pub(super) stage: Stage,
     pub(super) cause: Option<Cause>,
     pub(super) order: Option<Order>,
@@ -112,6 +114,7 @@ impl Job {
             table,
             names: NameTable::new(),
             answers: Answers::default(),
+            exchange: Exchange::default(),
             stage: Stage::Connecting,
             cause: None,
             order: None,
@@ -175,6 +178,8 @@ impl Job {
             }
             Kind::Abort => self.on_abort(Abort::read(frame)?),
             Kind::Call => self.on_call(frame.header.host, Call::read(frame)?),
+            Kind::Fetched => self.on_fetched(Fetched::read(frame)?),
+            Kind::Say => self.on_say(&Say::read(frame)?),
             Kind::Lost => self.on_lost(&Lost::read(frame)?),
             Kind::Wanted => self.on_wanted(frame.header.host, &Wanted::read(frame)?),
             Kind::Report => self.on_report(frame.header.host, Report::read(frame)?),
@@ -194,7 +199,7 @@ impl Job {
 
     /// Starts a process group whose ranks are placed.
     pub(super) fn start_group(&mut self, mut spec: Spec, placed: &[Placed]) {
-        let shares = settle_in(&mut spec, placed, self.setup.hosts.len());
+        let shares = settle_in(&mut spec, placed, &self.setup.hosts);
         self.acts.push(JobAct::NewGroup(spec.group, spec.first_proc, spec.size));
         self.broadcast(&spec);
         let nodes = shares.len() as u32;

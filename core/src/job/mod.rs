@@ -9,6 +9,7 @@
 //! what follows from that never replaces it. What was told first and what happened first may differ by moments: see `collect`.
 
 mod answers;
+mod board;
 mod calls;
 pub mod cause;
 mod collect;
@@ -19,6 +20,9 @@ mod fit;
 mod joining;
 pub mod lease;
 pub mod machine;
+mod meetings;
+mod pending;
+mod pmix;
 mod query;
 pub mod spawn;
 mod table;

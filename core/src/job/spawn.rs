@@ -101,7 +101,7 @@ pub(super) fn spec_of(
     let app = |spawned: &SpawnApp| App {
         argv: with_path(spawned),
         wdir: info(spawned, &["wdir"]).map(str::to_owned).or_else(|| parent.and_then(|(_, p)| p.wdir.clone())),
-        env: Vec::new(),
+        env: spawned.env.clone(),
     };
     Spec {
         group,
@@ -138,7 +138,7 @@ mod tests {
     fn a_path_is_where_a_bare_name_is_looked_for() {
         let spawned = |program: &str, path: Option<&str>| {
             let info = path.map(|dir| EnvVar { name: "path".into(), value: Some(dir.into()) }).into_iter().collect();
-            with_path(&SpawnApp { argv: vec![program.into(), "x".into()], count: 1, info })
+            with_path(&SpawnApp { argv: vec![program.into(), "x".into()], count: 1, info, env: Vec::new() })
         };
         assert_eq!(spawned("child", Some(":/opt/bin:/usr/bin")), ["/opt/bin/child", "x"]);
         assert_eq!(spawned("./child", Some("/opt/bin")), ["./child", "x"]);

@@ -178,11 +178,11 @@ impl Table {
         loads
     }
 
-    /// Whether somebody waits for every rank of a group that uses PMI: another rank of it has initialised, or it was spawned and
-    /// its parents wait.
+    /// Whether somebody waits for every rank of a group that uses PMI or PMIx: another rank of it has initialised, or it was spawned
+    /// and its parents wait.
     pub(super) fn pmi_in_use(&self, group: Group) -> bool {
         let waited_for = |g: &GroupState| g.initialised || group != Group(0);
-        self.groups.get(&group).is_some_and(|g| waited_for(g) && g.spec.bootstrap == Bootstrap::Pmi)
+        self.groups.get(&group).is_some_and(|g| waited_for(g) && g.spec.bootstrap != Bootstrap::None)
     }
 
     /// Whether nobody of a finished job ever used PMI. Only who did can have spawned others, so these are not asked.

@@ -63,6 +63,8 @@ pub struct Plan {
     pub apps: Vec<AppSpec>,
     /// Host, local rank and program of every rank.
     pub ranks: Vec<Placed>,
+    /// Ranks of each program.
+    pub app_ranks: Vec<u32>,
     /// The shares of the hosts that run ranks, in node order.
     pub shares: Vec<HostShare>,
     /// Position in `shares` by host.
@@ -87,6 +89,10 @@ impl Plan {
         for share in &shares {
             share_of[share.host.0 as usize] = Some(share.node);
         }
+        let mut app_ranks = vec![0; spec.apps.len()];
+        for placed in &ranks {
+            app_ranks[placed.app as usize] += 1;
+        }
         Ok(Self {
             job: spec.job.clone(),
             world,
@@ -95,6 +101,7 @@ impl Plan {
             hosts: hosts.hosts().to_vec(),
             apps: spec.apps.clone(),
             shares,
+            app_ranks,
             ranks,
             share_of,
         })
@@ -143,6 +150,8 @@ impl Plan {
             reachable_as: host.reachable_as(),
             bootstrap: self.bootstrap,
             spawned: false,
+            apps: &self.app_ranks,
+            kvsname: &self.job,
         })
     }
 }

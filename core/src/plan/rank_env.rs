@@ -8,6 +8,7 @@ use std::ffi::{OsStr, OsString};
 
 use serde::Serialize;
 
+use super::open_mpi;
 use super::scrub::scrubbed;
 use super::{AppSpec, Bootstrap};
 
@@ -38,6 +39,10 @@ pub struct RankFacts<'a> {
     pub bootstrap: Bootstrap,
     /// Whether the group was started by ranks (`MPI_Comm_spawn`) instead of the command line.
     pub spawned: bool,
+    /// Ranks of each program of the group.
+    pub apps: &'a [u32],
+    /// Name of the group's key-value space, or PMIx namespace.
+    pub kvsname: &'a str,
 }
 
 /// Whether a variable of the plan may be overridden.
@@ -90,6 +95,9 @@ pub fn rank_entries(facts: &RankFacts<'_>) -> Vec<EnvEntry> {
         if facts.spawned {
             set("PMI_SPAWNED", "1".to_owned(), Fixed, "PMI: this group has a parent");
         }
+    }
+    if facts.bootstrap == Bootstrap::Pmix {
+        open_mpi::entries(facts, &mut set);
     }
     let reason = "Fortran output is a pipe here and would stay in its buffer";
     set("GFORTRAN_UNBUFFERED_PRECONNECTED", "y".to_owned(), Default, reason);
@@ -148,6 +156,8 @@ mod tests {
             reachable_as: "10.0.0.1",
             bootstrap,
             spawned: false,
+            apps: &[3, 5],
+            kvsname: "kvs_7_0",
         }
     }
 
@@ -193,6 +203,30 @@ mod tests {
         MUSTER_NODE_RANK=1
         MUSTER_RANK=5
         MUSTER_WORLD_SIZE=8
+        ");
+        insta::assert_snapshot!(lines(&facts(Bootstrap::Pmix)), @r"
+        GFORTRAN_UNBUFFERED_PRECONNECTED=y
+        JSM_JSRUN_PORT=1
+        MUSTER_GENERATION=3
+        MUSTER_HOST=h1
+        MUSTER_JOB=j
+        MUSTER_LOCAL_RANK=1
+        MUSTER_LOCAL_SIZE=4
+        MUSTER_NODES=2
+        MUSTER_NODE_RANK=1
+        MUSTER_RANK=5
+        MUSTER_WORLD_SIZE=8
+        OMPI_APP_CTX_NUM_PROCS=3 5
+        OMPI_COMM_WORLD_LOCAL_RANK=1
+        OMPI_COMM_WORLD_LOCAL_SIZE=4
+        OMPI_COMM_WORLD_NODE_RANK=1
+        OMPI_COMM_WORLD_RANK=5
+        OMPI_COMM_WORLD_SIZE=8
+        OMPI_FIRST_RANKS=0 3
+        OMPI_MCA_orte_precondition_transports=d0f2abd687497074-b8270c1168cf9723
+        OMPI_NUM_APP_CTX=2
+        OMPI_UNIVERSE_SIZE=8
+        PMIX_ID=kvs_7_0.5
         ");
     }
 

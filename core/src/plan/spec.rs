@@ -103,6 +103,8 @@ pub enum Bootstrap {
     Auto,
     /// PMI-1 and PMI-2, and a rank that never uses it is an error.
     Pmi,
+    /// PMIx, and a rank that never uses it is an error.
+    Pmix,
     /// Nothing but the `MUSTER_*` variables.
     None,
 }
@@ -194,6 +196,7 @@ impl fmt::Display for Bootstrap {
         f.write_str(match self {
             Self::Auto => "auto",
             Self::Pmi => "pmi",
+            Self::Pmix => "pmix",
             Self::None => "none",
         })
     }

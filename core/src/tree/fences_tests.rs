@@ -32,6 +32,7 @@ fn inner() -> Fences {
         window_bytes: 0,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     };
     let frame = STAMP.frame(HostIndex(1), &spec);
     fences.open(Spec::read(&frame).unwrap(), frame);

@@ -90,6 +90,7 @@ fn spec(members: &[u32]) -> Frame {
         window_bytes: 0,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     })
 }
 

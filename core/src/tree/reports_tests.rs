@@ -78,6 +78,7 @@ fn spec(group: u32) -> Frame {
         window_bytes: 0,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     })
 }
 

@@ -121,9 +121,10 @@ pub(super) fn bootstrap(setting: &Setting) -> Result<Bootstrap> {
     match setting.value.as_str() {
         "auto" => Ok(Bootstrap::Auto),
         "pmi" => Ok(Bootstrap::Pmi),
+        "pmix" => Ok(Bootstrap::Pmix),
         "none" => Ok(Bootstrap::None),
-        "pmix" | "env" => Err(setting.bad("is not in this release; it has auto, pmi and none")),
-        _ => Err(setting.bad("is not a bootstrap; there are auto, pmi and none")),
+        "env" => Err(setting.bad("is not in this release; it has auto, pmi, pmix and none")),
+        _ => Err(setting.bad("is not a bootstrap; there are auto, pmi, pmix and none")),
     }
 }
 

@@ -3,7 +3,7 @@
 use muster_core::hosts::HostList;
 use muster_core::job::{JobSetup, SpecTooLarge, credit};
 use muster_core::plan::{self, AppSpec, Plan, StdinTarget};
-use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, Rlimit, Spec, Stamp, StdinTo};
+use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, PmixPlan, Rlimit, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
 
@@ -67,7 +67,7 @@ pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Resul
         stamp,
         spec: first_spec(options, &plan, epoch),
         placed: plan.ranks.clone(),
-        pmi_required: options.spec.bootstrap == plan::Bootstrap::Pmi,
+        pmi_required: matches!(options.spec.bootstrap, plan::Bootstrap::Pmi | plan::Bootstrap::Pmix),
         grace_ms: options.spec.grace_ms,
         hosts: found.hosts,
     };
@@ -101,7 +101,11 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         first_proc: ProcId(0),
         members: HostSet::new(),
         apps,
-        bootstrap: if spec.bootstrap.serves_pmi() { Bootstrap::Pmi } else { Bootstrap::None },
+        bootstrap: match spec.bootstrap {
+            plan::Bootstrap::Pmix => Bootstrap::Pmix,
+            plan::Bootstrap::Auto | plan::Bootstrap::Pmi => Bootstrap::Pmi,
+            plan::Bootstrap::None => Bootstrap::None,
+        },
         // Short: old clients take its longest form from the room for values.
         kvsname: format!("kvs_{:x}_0", epoch.0),
         mapping: None,
@@ -113,6 +117,7 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         window_bytes: credit::of_first(plan.world),
         job: spec.job.clone(),
         env,
+        pmix: (spec.bootstrap == plan::Bootstrap::Pmix).then(PmixPlan::default),
     }
 }
 

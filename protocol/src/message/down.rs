@@ -82,6 +82,9 @@ pub enum Bootstrap {
     /// Only the `MUSTER_*` variables.
     #[n(1)]
     None,
+    /// PMIx, from a server beside the ranks.
+    #[n(2)]
+    Pmix,
 }
 
 /// Who reads the launcher's standard input.
@@ -122,6 +125,37 @@ pub struct KeyValue {
     /// Value.
     #[n(1)]
     pub value: ByteVec,
+}
+
+/// Consecutive ranks on one host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Run {
+    /// Position of the host among those of the group, in the order of their lowest ranks.
+    #[n(0)]
+    pub node: u32,
+    /// How many ranks.
+    #[n(1)]
+    pub ranks: u32,
+}
+
+/// What PMIx needs to know of a process group beyond the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct PmixPlan {
+    /// Names of the hosts that have ranks of the group, in the order of their lowest ranks.
+    #[n(0)]
+    pub nodes: Vec<String>,
+    /// Where its ranks run, in their order.
+    #[n(1)]
+    pub runs: Vec<Run>,
+    /// The only library to use; without it each host looks for one.
+    #[n(2)]
+    pub library: Option<String>,
+    /// Who spawned the group: its process group and rank.
+    #[n(3)]
+    pub parent: Option<(Group, Rank)>,
+    /// Ranks of each program.
+    #[n(4)]
+    pub apps: Vec<u32>,
 }
 
 /// What all ranks of a process group have in common.
@@ -175,6 +209,9 @@ pub struct Spec {
     /// Variables of every program, before its own.
     #[n(15)]
     pub env: Vec<EnvVar>,
+    /// For ranks that use PMIx.
+    #[n(16)]
+    pub pmix: Option<PmixPlan>,
 }
 
 /// One rank on one host.
@@ -280,6 +317,61 @@ pub enum Answer {
         #[n(1)]
         count: u32,
     },
+    /// All parts of a gathering have come.
+    #[n(4)]
+    Gathered {
+        /// What they have brought, one behind the other.
+        #[n(0)]
+        data: ByteVec,
+        /// A number that no other gathering of the job has, if one was asked for.
+        #[n(1)]
+        context: Option<u64>,
+    },
+    /// What a rank has put.
+    #[n(5)]
+    Data {
+        /// PMIx status.
+        #[n(0)]
+        status: i32,
+        /// Its data.
+        #[n(1)]
+        data: ByteVec,
+    },
+    /// What was found of what ranks have published.
+    #[n(6)]
+    Items {
+        /// It; fewer than asked for when the time is over.
+        #[n(0)]
+        items: Vec<FoundItem>,
+    },
+}
+
+/// Something published that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct FoundItem {
+    /// Process group of who published it.
+    #[n(0)]
+    pub group: Group,
+    /// Its rank.
+    #[n(1)]
+    pub rank: Rank,
+    /// What.
+    #[n(2)]
+    pub item: KeyValue,
+}
+
+/// Tell what a rank of yours has put; answered by [`super::Fetched`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Fetch {
+    /// The root's number for it.
+    #[n(0)]
+    pub ticket: u64,
+    /// The rank's process group.
+    #[n(1)]
+    pub group: Group,
+    /// The rank.
+    #[n(2)]
+    pub rank: Rank,
 }
 
 /// Answer to a [`super::Call`], to the host it came from.

@@ -159,5 +159,6 @@ fn spec(size: u32) -> Spec {
         window_bytes: 0,
         job: "sim".to_owned(),
         env: Vec::new(),
+        pmix: None,
     }
 }

@@ -4,10 +4,11 @@ use std::ffi::OsString;
 
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
-use muster_core::plan::AppSpec;
+use muster_core::plan::{self, AppSpec};
 use muster_core::pmi::{Answer as PmiAnswer, Phase as PmiPhase, SpawnRequest, Upcall};
 use muster_protocol::message::{
-    Answer, App, Ask, EnvVar, KeyValue, Phase, ProcEnd, Rlimit, SpawnApp, StartStage, Survivor as WireSurvivor,
+    Answer, App, Ask, Bootstrap, EnvVar, KeyValue, Phase, ProcEnd, Rlimit, SpawnApp, StartStage,
+    Survivor as WireSurvivor,
 };
 
 use crate::executor::border::{ExitStatus, Resource, ResourceLimit, SpawnFailure, Stage, Survivor};
@@ -34,6 +35,7 @@ fn spawn(request: SpawnRequest) -> Ask {
         argv: std::iter::once(segment.program).chain(segment.args).collect(),
         count: segment.maxprocs,
         info: segment.info.into_iter().map(|(name, v)| EnvVar { name, value: Some(v) }).collect(),
+        env: Vec::new(),
     };
     let pair = |(key, value): (Bytes, Bytes)| KeyValue { key: byte_vec(&key), value: byte_vec(&value) };
     Ask::Spawn {
@@ -91,6 +93,14 @@ pub(super) fn app_spec(common: &[EnvVar], app: &App) -> AppSpec {
         }
     }
     spec
+}
+
+pub(super) fn bootstrap(bootstrap: Bootstrap) -> plan::Bootstrap {
+    match bootstrap {
+        Bootstrap::Pmi => plan::Bootstrap::Pmi,
+        Bootstrap::Pmix => plan::Bootstrap::Pmix,
+        Bootstrap::None => plan::Bootstrap::None,
+    }
 }
 
 pub(super) fn argv(app: &App) -> Vec<OsString> {

@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 
 use super::bulk::{Bulk, BulkOrder, BulkReport};
 use super::pmi::{PmiInput, PmiSockets};
-use super::ranks::{RankAct, Ranks};
+use super::pmix;
+use super::ranks::{PMIX_PROC, RankAct, Ranks};
 use super::tree::{Introduction, TreeInput, TreeShell};
-use crate::executor::border::{Executor, Order, Report, Survivor, Which};
+use crate::executor::border::{Executor, Order, RankOrder, Report, Survivor, Which};
 
 /// Time that streams of a job that was given up have to be taken by somebody, in milliseconds.
 const FINISH_MS: u64 = 2_000;
@@ -116,13 +117,14 @@ impl Job {
             stamp,
         };
         around.bulk.order(BulkOrder::Begin(stamp, me));
+        let site = pmix::site(me, stamp, &around.environment);
         Self {
             name: hello.job.clone(),
             launcher: hello.from.clone(),
             stamp,
             me,
             tree: TreeShell::new(TreeNode::new(Some(me), stamp), introduction, around.dialer, around.tree_inbox),
-            ranks: Ranks::new(me, stamp, around.environment),
+            ranks: Ranks::new(me, stamp, around.environment, site),
             pmi: PmiSockets::new(around.pmi_inbox),
             executor: around.executor,
             bulk: around.bulk,
@@ -296,6 +298,9 @@ impl Job {
                     self.ranks.fence_failed(group, &why);
                 }
             }
+            RankAct::PmixStart(order) => self.start_pmix(order),
+            RankAct::PmixRunning(report) => self.pmix_running(report),
+            RankAct::PmixGone => self.ranks.remove_pmix_folders(pmix::remove_folders),
             RankAct::Running(report, window_bytes) => self.running(report, window_bytes),
             RankAct::PmiSend(proc, bytes) => self.pmi.send(proc, bytes),
             RankAct::PmiClose(proc) => self.pmi.close(proc),
@@ -320,6 +325,24 @@ impl Job {
             && let Err(error) = self.pmi.add(proc, socket)
         {
             tracing::error!(%error, proc = proc.0, "a rank's PMI socket cannot be served");
+        }
+    }
+
+    fn start_pmix(&mut self, order: Box<RankOrder>) {
+        match self.ranks.make_pmix_folders(pmix::make_folders) {
+            Ok(()) => self.act(RankAct::Order(Order::Spawn(order))),
+            Err(error) => self.ranks.pmix_died(&format!("a folder for PMIx cannot be made: {error}")),
+        }
+    }
+
+    fn pmix_running(&mut self, report: Report) {
+        let Report::Spawned { stdout, stderr, pmi, .. } = report else { return };
+        pmix::hear(stdout);
+        pmix::hear(stderr);
+        if let Some(socket) = pmi
+            && let Err(error) = self.pmi.add(PMIX_PROC, socket)
+        {
+            self.ranks.pmix_died(&format!("its socket cannot be served: {error}"));
         }
     }
 

@@ -4,6 +4,7 @@ pub mod bulk;
 mod convert;
 mod job;
 mod pmi;
+mod pmix;
 mod ranks;
 pub mod tree;
 

@@ -44,6 +44,7 @@ fn spec(size: u32, bootstrap: Bootstrap) -> Spec {
         window_bytes: 0,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     }
 }
 
@@ -172,5 +173,5 @@ fn call(proc: u32, token: u64, ask: Ask) -> Call {
 
 fn app(count: u32, info: &[(&str, &str)]) -> SpawnApp {
     let info = info.iter().map(|(k, v)| EnvVar { name: (*k).into(), value: Some((*v).into()) }).collect();
-    SpawnApp { argv: vec!["worker".into()], count, info }
+    SpawnApp { argv: vec!["worker".into()], count, info, env: Vec::new() }
 }

@@ -4,16 +4,19 @@ use std::error::Error as _;
 
 use muster_core::pmi::{Action, FenceDoneError, Server};
 use muster_protocol::message::{
-    Abort, AbortCause, Call, CallAnswer, FenceState, Initialised, Phase, Report as QueryReport,
+    Abort, AbortCause, Bootstrap, Call, CallAnswer, FenceState, Initialised, Phase, Report as QueryReport,
 };
 use muster_protocol::{Frame, Group, ProcId, Rank};
 
 use super::super::convert::{self, Asked};
-use super::{LocalGroup, RankAct, Ranks};
+use super::{LocalGroup, PMIX_PROC, RankAct, Ranks};
 
 impl Ranks {
     /// Bytes from a rank's PMI socket.
     pub(in crate::session) fn pmi_input(&mut self, proc: ProcId, bytes: &[u8]) {
+        if proc == PMIX_PROC {
+            return self.pmix_input(bytes);
+        }
         self.with_server(proc, |server, local, out| server.input(local, bytes, out));
     }
 
@@ -33,7 +36,11 @@ impl Ranks {
     pub(super) fn phase(&self, proc: ProcId) -> Phase {
         let state = self.procs.get(&proc);
         let server = state.and_then(|s| Some((self.groups.get(&s.group)?.server.as_ref()?, s.local)));
-        server.map_or(Phase::Untouched, |(server, local)| convert::phase(server.phase(local)))
+        match (server, state, &self.pmix) {
+            (Some((server, local)), ..) => convert::phase(server.phase(local)),
+            (None, Some(state), Some(pmix)) => convert::phase(pmix.phase(state.group, state.local)),
+            _ => Phase::Untouched,
+        }
     }
 
     pub(super) fn with_server(&mut self, proc: ProcId, call: impl FnOnce(&mut Server, usize, &mut Vec<Action>)) {
@@ -89,6 +96,9 @@ impl Ranks {
     }
 
     pub(super) fn call_answer(&mut self, message: CallAnswer) {
+        if self.groups.get(&message.group).is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix) {
+            return self.with_pmix(|server, out| server.answer(message.token, message.answer, out));
+        }
         let Some(group) = self.groups.get_mut(&message.group) else { return };
         let (Some(asked), Some(server)) = (group.asked.remove(&message.token), group.server.as_mut()) else { return };
         let mut actions = Vec::new();
@@ -103,6 +113,9 @@ impl Ranks {
             Ok(None) => return,
             Err(error) => return self.fence_failed(group, &error.to_string()),
         };
+        if self.groups.get(&group).is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix) {
+            return self.with_pmix(|server, out| server.fence_done(group, frame.header.seq, blob, out));
+        }
         let Some(server) = self.groups.get_mut(&group).and_then(|g| g.server.as_mut()) else { return };
         let mut actions = Vec::new();
         match server.fence_done(frame.header.seq, &[blob], &mut actions) {
@@ -127,6 +140,9 @@ impl Ranks {
 
     pub(super) fn query(&mut self) {
         let report = |(group, state): (&Group, &LocalGroup)| {
+            if let Some(pmix) = self.pmix.as_ref().filter(|_| state.server.is_none()) {
+                return pmix.fence_state(*group);
+            }
             let fence = state.server.as_ref()?.waiting()?;
             Some(FenceState { group: *group, seq: fence.seq, arrived: fence.arrived, absent: fence.missing })
         };

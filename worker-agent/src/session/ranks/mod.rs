@@ -3,6 +3,7 @@
 //! It is told what happened and answers with [`RankAct`]s; it touches neither processes nor sockets.
 
 mod bootstrap;
+mod pmix;
 mod start;
 
 use std::collections::BTreeMap;
@@ -14,13 +15,15 @@ use muster_core::pmi::Server;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    BadPayload, CallAnswer, End, Ended, Exits, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
+    BadPayload, CallAnswer, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
     ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
 
 use super::convert::{self, Asked};
-use crate::executor::border::{ExitStatus, Order, Report, Survivor, Which};
+use crate::executor::border::{ExitStatus, Order, RankOrder, Report, Survivor, Which};
+use pmix::Pmix;
+pub(super) use pmix::{PMIX_PROC, PmixSite};
 
 /// A rank that closed its PMI connection without finalising has this long to end by itself, in milliseconds.
 const DEPARTURE_MS: u64 = 2_000;
@@ -38,6 +41,12 @@ pub(super) enum RankAct {
     Running(Report, u32),
     /// For a rank's PMI socket.
     PmiSend(ProcId, Bytes),
+    /// Start the PMIx server of this host.
+    PmixStart(Box<RankOrder>),
+    /// It runs: its descriptors.
+    PmixRunning(Report),
+    /// Nothing of the job is left: remove its folders.
+    PmixGone,
     /// Close a rank's PMI socket when everything is written.
     PmiClose(ProcId),
     /// Read what is left in the socket of a rank that has ended, then tell.
@@ -53,6 +62,8 @@ struct LocalGroup {
     server: Option<Server>,
     procs: Vec<ProcId>,
     asked: BTreeMap<u64, Asked>,
+    /// Ranks that start when the PMIx server knows them.
+    held: Vec<RankOrder>,
 }
 
 #[derive(Debug)]
@@ -76,6 +87,8 @@ pub(super) struct Ranks {
     specs: BTreeMap<Group, Spec>,
     groups: BTreeMap<Group, LocalGroup>,
     procs: BTreeMap<ProcId, LocalProc>,
+    site: PmixSite,
+    pmix: Option<Pmix>,
     chunks: Chunks,
     lease: Lease,
     killed: bool,
@@ -94,7 +107,7 @@ pub(super) struct Ranks {
 }
 
 impl Ranks {
-    pub(super) fn new(me: HostIndex, stamp: Stamp, inherited: Vec<(OsString, OsString)>) -> Self {
+    pub(super) fn new(me: HostIndex, stamp: Stamp, inherited: Vec<(OsString, OsString)>, site: PmixSite) -> Self {
         Self {
             me,
             stamp,
@@ -102,6 +115,8 @@ impl Ranks {
             specs: BTreeMap::new(),
             groups: BTreeMap::new(),
             procs: BTreeMap::new(),
+            site,
+            pmix: None,
             chunks: Chunks::default(),
             lease: Lease::default(),
             killed: false,
@@ -138,7 +153,8 @@ impl Ranks {
         match frame.header.kind {
             Kind::Spec => {
                 let spec = Spec::read(frame)?;
-                self.specs.insert(spec.group, spec);
+                self.specs.insert(spec.group, spec.clone());
+                self.know_pmix(&spec);
             }
             Kind::Share => {
                 self.lease.begin(now_ms);
@@ -150,6 +166,7 @@ impl Ranks {
             }
             Kind::Kill => self.kill(Kill::read(frame)?.grace_ms),
             Kind::CallAnswer => self.call_answer(CallAnswer::read(frame)?),
+            Kind::Fetch => self.fetch_pmix(&Fetch::read(frame)?),
             Kind::Query => self.query(),
             Kind::Heartbeat => self.lease.renew(&Heartbeat::read(frame)?, now_ms),
             Kind::FenceDown => self.fence_down(frame),
@@ -166,6 +183,7 @@ impl Ranks {
     fn kill(&mut self, grace_ms: u64) {
         self.killed = true;
         self.acts.push(RankAct::Order(Order::Kill { which: Which::All, grace_ms }));
+        self.cancel_held();
     }
 
     /// The lease has run out, or the agent is told to go: nothing may run on. Ranks get their grace; what they leave behind
@@ -199,6 +217,14 @@ impl Ranks {
     /// The executor reports.
     pub(super) fn report(&mut self, report: Report, now_ms: u64) {
         match report {
+            Report::Spawned { proc: PMIX_PROC, .. } => {
+                self.acts.push(RankAct::PmixRunning(report));
+                self.pmix_runs();
+            }
+            Report::SpawnFailed(failure) if failure.proc == PMIX_PROC => {
+                self.pmix_died(&format!("the PMIx server of this host cannot be started: {failure}"));
+            }
+            Report::Exited { proc: PMIX_PROC, status, .. } => self.pmix_ended(&convert::end(status)),
             Report::Spawned { proc, pid, ref pmi, .. } => {
                 let Some(state) = self.procs.get_mut(&proc) else { return };
                 state.pid = u32::try_from(pid).ok();
@@ -211,6 +237,7 @@ impl Ranks {
             Report::Exited { proc, status, maxrss_kib } => self.exited(proc, status, maxrss_kib, now_ms),
             Report::Swept { survivors } => {
                 self.survivors = survivors;
+                self.acts.push(RankAct::PmixGone);
                 self.acts.push(RankAct::FinishStreams);
             }
         }
@@ -220,8 +247,11 @@ impl Ranks {
     fn exited(&mut self, proc: ProcId, status: ExitStatus, maxrss_kib: u64, _now_ms: u64) {
         let Some(state) = self.procs.get_mut(&proc) else { return };
         state.exit = Some((convert::end(status), maxrss_kib));
+        let (group, local) = (state.group, state.local);
         if state.pmi {
             self.acts.push(RankAct::PmiDrain(proc));
+        } else if self.pmix.is_some() {
+            self.with_pmix(|server, out| server.exited(group, local, out));
         } else {
             self.finish(proc, convert::end(status), maxrss_kib);
         }
@@ -234,7 +264,11 @@ impl Ranks {
         }
         let group = self.groups.get_mut(&state.group);
         let server = group.and_then(|g| g.server.as_mut());
-        let phase = server.as_ref().map_or(Phase::Untouched, |s| convert::phase(s.phase(state.local)));
+        let phase = match (&server, &self.pmix) {
+            (Some(server), _) => convert::phase(server.phase(state.local)),
+            (None, Some(pmix)) => convert::phase(pmix.phase(state.group, state.local)),
+            (None, None) => Phase::Untouched,
+        };
         let exit = ProcExit { proc, end, phase, maxrss_kib, killed: self.killed };
         state.told = Some(exit.clone());
         let (local, name) = (state.local, state.group);

@@ -5,7 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use muster_core::plan::{self, RankFacts, base_env, own_env};
+use muster_core::plan::{RankFacts, base_env, own_env};
 use muster_core::pmi::{GroupSetup, LocalRank, Server};
 use muster_protocol::message::{App, Bootstrap, ProcEnd, Share, Spec, StartStage, StdinTo};
 use muster_protocol::{Group, ProcId};
@@ -41,8 +41,9 @@ impl Ranks {
             tracing::error!(group = share.group.0, "a share came before its spec; it is not started");
             return;
         };
-        let pmi = spec.bootstrap == Bootstrap::Pmi;
-        let server = if pmi { self.server(&spec, &share) } else { None };
+        let server = if spec.bootstrap == Bootstrap::Pmi { self.server(&spec, &share) } else { None };
+        let before = self.procs.values().filter(|p| p.told.is_none()).count() as u32;
+        let mut held = Vec::new();
         let mut procs = Vec::new();
         let mut commons = BTreeMap::new();
         for (local, one) in share.procs.iter().enumerate() {
@@ -60,6 +61,7 @@ impl Ranks {
             };
             self.procs.insert(proc, state);
             match self.order(&spec, &share, local, proc, &mut commons) {
+                Some(order) if spec.bootstrap == Bootstrap::Pmix => held.push(order),
                 Some(order) => self.acts.push(RankAct::Order(Order::Spawn(Box::new(order)))),
                 None => {
                     let what = format!("the launcher names program {} of {}", one.app, spec.apps.len());
@@ -68,7 +70,13 @@ impl Ranks {
                 }
             }
         }
-        self.groups.insert(share.group, LocalGroup { spec, server, procs, asked: std::collections::BTreeMap::new() });
+        let pmix = spec.bootstrap == Bootstrap::Pmix;
+        let group = share.group;
+        let asked = std::collections::BTreeMap::new();
+        self.groups.insert(group, LocalGroup { spec, server, procs, asked, held });
+        if pmix {
+            self.open_pmix(&share, before);
+        }
     }
 
     pub(super) fn server(&self, spec: &Spec, share: &Share) -> Option<Server> {
@@ -108,8 +116,10 @@ impl Ranks {
             nodes: share.nodes,
             host: &share.host_name,
             reachable_as: &share.reachable_as,
-            bootstrap: if spec.bootstrap == Bootstrap::Pmi { plan::Bootstrap::Pmi } else { plan::Bootstrap::None },
+            bootstrap: convert::bootstrap(spec.bootstrap),
             spawned: spec.group != Group(0),
+            apps: spec.pmix.as_ref().map_or(&[], |p| &p.apps),
+            kvsname: &spec.kvsname,
         };
         let own = own_env(&facts, |name| common.has(name));
         let stdin = match spec.stdin {
@@ -133,10 +143,11 @@ impl Ranks {
 
 #[cfg(test)]
 mod tests {
-    use muster_core::plan::rank_env;
+    use muster_core::plan::{self, rank_env};
     use muster_protocol::message::{EnvVar, ProcShare, Stamp};
     use muster_protocol::{Epoch, Generation, HostIndex, HostSet, Rank};
 
+    use super::super::PmixSite;
     use super::*;
 
     fn app(program: &str, vars: &[(&str, &str)]) -> App {
@@ -162,6 +173,7 @@ mod tests {
             window_bytes: 1 << 16,
             job: "j".into(),
             env: Vec::new(),
+            pmix: None,
         }
     }
 
@@ -182,7 +194,7 @@ mod tests {
         let inherited: Vec<(OsString, OsString)> =
             [("PATH", "/bin"), ("HOME", "/"), ("PMI_RANK", "9")].map(|(n, v)| (n.into(), v.into())).to_vec();
         let stamp = Stamp { epoch: Epoch(1), generation: Generation(2) };
-        let mut ranks = Ranks::new(HostIndex(0), stamp, inherited.clone());
+        let mut ranks = Ranks::new(HostIndex(0), stamp, inherited.clone(), PmixSite::default());
         let apps = [app("a", &[("X", "1"), ("GFORTRAN_UNBUFFERED_PRECONNECTED", "n")]), app("b", &[("PATH", "/b")])];
         let mut spec = spec(apps.to_vec());
         spec.env = app("", &[("PATH", "/usr/bin"), ("Y", "2")]).env;
@@ -209,6 +221,8 @@ mod tests {
                 reachable_as: "h0",
                 bootstrap: plan::Bootstrap::None,
                 spawned: false,
+                apps: &[],
+                kvsname: "kvs",
             };
             let app = &spec.apps[rank % 2];
             let mut got: Vec<_> = order.env.joined().into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();

@@ -11,7 +11,7 @@ const ME: HostIndex = HostIndex(0);
 
 /// A group of one rank, which has entered its first fence.
 fn in_a_fence() -> Ranks {
-    let mut ranks = Ranks::new(ME, STAMP, Vec::new());
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
     let spec = Spec {
         group: Group(0),
         size: 1,
@@ -29,6 +29,7 @@ fn in_a_fence() -> Ranks {
         window_bytes: 1 << 16,
         job: "j".into(),
         env: Vec::new(),
+        pmix: None,
     };
     let share = Share {
         group: Group(0),

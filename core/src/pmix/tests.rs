@@ -1,0 +1,297 @@
+//! One host's PMIx service, without a process and without a tree.
+
+use bytes::Bytes;
+use minicbor::bytes::ByteVec;
+use muster_protocol::message::{Answer, Ask, EnvVar, FoundItem, KeyValue, Part, Purpose, Run};
+use muster_protocol::pmix::{
+    FromPmix, GroupOp, Item, LocalRank, Namespace, Proc, RANK_WILDCARD, SpawnProgram, ToPmix, Value,
+};
+use muster_protocol::{Group, Rank};
+
+use super::version::told;
+use super::*;
+use crate::pmi::Phase;
+
+const G: Group = Group(0);
+
+fn namespace(name: &str, local: &[u32]) -> Namespace {
+    let rank = |rank: &u32| LocalRank { rank: *rank, app: 0, cpus: Vec::new() };
+    Namespace {
+        name: name.into(),
+        size: 4,
+        universe: 4,
+        nodes: vec!["a".into(), "b".into()],
+        runs: vec![Run { node: 0, ranks: 2 }, Run { node: 1, ranks: 2 }],
+        node: 0,
+        apps: vec![4],
+        local: local.iter().map(rank).collect(),
+        parent: None,
+        first_node_rank: 0,
+        folder: "f/0".into(),
+    }
+}
+
+fn proc(rank: u32) -> Proc {
+    Proc { namespace: "ns".into(), rank }
+}
+
+fn all() -> Vec<Proc> {
+    vec![proc(RANK_WILDCARD)]
+}
+
+fn bytes(text: &str) -> ByteVec {
+    ByteVec::from(text.as_bytes().to_vec())
+}
+
+/// The server with what it has asked of its agent.
+struct Bench {
+    server: Server,
+    out: Vec<Action>,
+}
+
+impl Bench {
+    /// Nothing is said yet.
+    fn silent() -> Self {
+        let setup = Setup { libraries: vec!["l".into()], folder: "f".into(), host: "a".into(), owner: (7, 8) };
+        let mut out = Vec::new();
+        let server = Server::new(setup, &mut out);
+        Self { server, out }
+    }
+
+    /// Ranks 0 and 1 of four run here.
+    fn running() -> Self {
+        let mut bench = Self::silent();
+        bench.server.open(G, namespace("ns", &[0, 1]), &mut bench.out);
+        bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
+        bench.says(FromPmix::Registered { namespace: "ns".into(), environments: vec![Vec::new(), Vec::new()] });
+        bench.fence(0, told("b", "4.2.2"));
+        assert!(matches!(bench.take().last(), Some(Action::Start(G, _))));
+        bench
+    }
+
+    fn says(&mut self, message: FromPmix) -> &mut Self {
+        self.server.input(message, &mut self.out);
+        self
+    }
+
+    fn fence(&mut self, seq: u64, result: Bytes) -> &mut Self {
+        self.server.fence_done(G, seq, result, &mut self.out);
+        self
+    }
+
+    fn take(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.out)
+    }
+
+    /// Asks, and gives the token and the question that go to the root.
+    fn asks(&mut self, message: FromPmix) -> (u64, Ask) {
+        self.says(message);
+        match self.take().as_slice() {
+            [Action::Upcall { group: G, token, ask, .. }] => (*token, ask.clone()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn answered(&mut self, token: u64, answer: Answer) -> ToPmix {
+        self.server.answer(token, answer, &mut self.out);
+        match self.take().as_slice() {
+            [Action::Send(message)] => message.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn ranks_start_when_the_library_knows_them_and_the_hosts_have_compared_theirs() {
+    let mut bench = Bench::silent();
+    let start = ToPmix::Start { libraries: vec!["l".into()], folder: "f".into(), host: "a".into() };
+    assert_eq!(bench.take(), [Action::Send(start)]);
+    bench.server.open(G, namespace("ns", &[0, 1]), &mut bench.out);
+    assert_eq!(bench.take(), [], "the server does not run yet");
+    bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
+    let register = ToPmix::Register { namespace: namespace("ns", &[0, 1]), uid: 7, gid: 8 };
+    assert_eq!(bench.take(), [Action::Send(register)]);
+    let environments = vec![vec![EnvVar { name: "PMIX_RANK".into(), value: Some("0".into()) }], Vec::new()];
+    bench.says(FromPmix::Registered { namespace: "ns".into(), environments: environments.clone() });
+    assert_eq!(bench.take(), [Action::Fence { group: G, seq: 0, blob: told("a", "4.2.2") }]);
+    let result = [told("a", "4.2.2"), told("b", "4.2.9")].concat();
+    bench.fence(0, result.clone().into());
+    assert_eq!(bench.take(), [Action::Start(G, environments)]);
+    // It comes again after a change in the tree.
+    assert_eq!(bench.fence(0, result.into()).take(), []);
+}
+
+#[test]
+fn ranks_do_not_start_when_a_host_has_a_library_of_another_series() {
+    let mut bench = Bench::silent();
+    bench.server.open(G, namespace("ns", &[0]), &mut bench.out);
+    bench.says(FromPmix::Ready { version: "3.2.5".into(), library: "l".into() });
+    bench.says(FromPmix::Registered { namespace: "ns".into(), environments: vec![Vec::new()] });
+    bench.take();
+    bench.fence(0, [told("a", "3.2.5"), told("b", "4.2.2")].concat().into());
+    match bench.take().as_slice() {
+        [Action::Failed(G, why)] => assert!(why.contains("3.2.5 on a; 4.2.2 on b"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn fences_of_a_whole_group_go_over_the_tree_one_after_the_other() {
+    let mut bench = Bench::running();
+    let fence = |token, data| FromPmix::Fence { token, procs: all(), collect: true, data: bytes(data) };
+    bench.says(fence(11, "one")).says(fence(12, "two"));
+    assert_eq!(bench.take(), [Action::Fence { group: G, seq: 1, blob: Bytes::from("one") }]);
+    assert_eq!(bench.server.waiting(G), Some((1, vec![])), "nobody has connected");
+    bench.fence(1, Bytes::from("one and others"));
+    let data = ToPmix::Data { token: 11, status: status::SUCCESS, data: bytes("one and others") };
+    assert_eq!(bench.take(), [Action::Send(data), Action::Fence { group: G, seq: 2, blob: Bytes::from("two") }]);
+    assert_eq!(bench.fence(1, Bytes::new()).take(), [], "a result that was taken in before");
+    bench.fence(2, Bytes::new());
+    assert_eq!(bench.take().len(), 1);
+    assert_eq!(bench.server.waiting(G), None);
+}
+
+#[test]
+fn the_root_hears_of_the_first_rank_and_of_nobody_twice() {
+    let mut bench = Bench::running();
+    assert_eq!(bench.says(FromPmix::Connected { proc: proc(1) }).take(), [Action::FirstInit(G, Rank(1))]);
+    assert_eq!(bench.says(FromPmix::Connected { proc: proc(0) }).take(), []);
+    assert_eq!((bench.server.phase(G, 0), bench.server.phase(G, 1)), (Phase::Initialised, Phase::Initialised));
+    bench.says(FromPmix::Finalised { proc: proc(0) }).says(FromPmix::Connected { proc: proc(0) });
+    assert_eq!((bench.take(), bench.server.phase(G, 0)), (vec![], Phase::Finalised));
+    assert_eq!(bench.says(FromPmix::Connected { proc: proc(3) }).take(), [], "no rank of this host");
+}
+
+#[test]
+fn the_end_of_a_rank_is_told_when_all_it_has_said_was_heard() {
+    let mut bench = Bench::running();
+    bench.server.exited(G, 1, &mut bench.out);
+    assert_eq!(bench.take(), [Action::Send(ToPmix::Ended { proc: proc(1) })]);
+    bench.says(FromPmix::Abort { proc: proc(1), status: 7, message: "m".into() });
+    bench.says(FromPmix::Drained { proc: proc(1) });
+    let abort = Action::Abort { group: G, rank: Rank(1), code: 7, message: "m".into() };
+    assert_eq!(bench.take(), [abort, Action::Drained(G, Rank(1))]);
+}
+
+#[test]
+fn the_death_of_the_server_fails_its_groups_once_and_keeps_no_end_back() {
+    let mut bench = Bench::running();
+    bench.server.exited(G, 0, &mut bench.out);
+    bench.take();
+    bench.server.died("it is gone", &mut bench.out);
+    assert_eq!(bench.take(), [Action::Failed(G, "it is gone".into()), Action::Drained(G, Rank(0))]);
+    bench.server.died("again", &mut bench.out);
+    bench.server.exited(G, 1, &mut bench.out);
+    assert_eq!(bench.take(), [Action::Drained(G, Rank(1))]);
+    bench.server.open(Group(1), namespace("ns1", &[0]), &mut bench.out);
+    assert_eq!(bench.take(), [Action::Failed(Group(1), "it is gone".into())], "a group that comes later");
+}
+
+#[test]
+fn some_ranks_meet_over_the_root_whatever_order_they_are_named_in() {
+    let mut bench = Bench::running();
+    let fence = FromPmix::Fence { token: 5, procs: vec![proc(3), proc(1)], collect: false, data: bytes("x") };
+    let (token, ask) = bench.asks(fence);
+    let part = |rank| Part { group: G, rank: Some(Rank(rank)) };
+    let want = Ask::Gather {
+        purpose: Purpose::Fence,
+        name: String::new(),
+        parts: vec![part(1), part(3)],
+        data: bytes("x"),
+        context: false,
+    };
+    assert_eq!(ask, want);
+    let told = bench.answered(token, Answer::Gathered { data: bytes("xy"), context: None });
+    assert_eq!(told, ToPmix::Data { token: 5, status: status::SUCCESS, data: bytes("xy") });
+    let strangers = vec![Proc { namespace: "unknown".into(), rank: 0 }];
+    bench.says(FromPmix::Connect { token: 6, procs: strangers });
+    assert_eq!(bench.take(), [Action::Send(ToPmix::Done { token: 6, status: status::NOT_FOUND })]);
+}
+
+#[test]
+fn a_group_has_its_members_and_a_number() {
+    let mut bench = Bench::running();
+    let procs = vec![proc(0), proc(1)];
+    let group = FromPmix::Group {
+        token: 9,
+        op: GroupOp::Construct,
+        id: "g".into(),
+        procs: procs.clone(),
+        context: true,
+        endpoint: bytes("e"),
+    };
+    let (token, ask) = bench.asks(group);
+    assert!(matches!(ask, Ask::Gather { purpose: Purpose::Construct, context: true, .. }), "{ask:?}");
+    let told = bench.answered(token, Answer::Gathered { data: bytes("ee"), context: Some(4) });
+    let want =
+        ToPmix::Grouped { token: 9, status: status::SUCCESS, members: procs, context: Some(4), endpoint: bytes("ee") };
+    assert_eq!(told, want);
+}
+
+#[test]
+fn published_values_come_back_with_their_owner() {
+    let mut bench = Bench::running();
+    let item = Item { key: "k".into(), value: Value::Text("v".into()) };
+    let publish = FromPmix::Publish { token: 1, proc: proc(0), items: vec![item.clone()], once: true };
+    let (token, ask) = bench.asks(publish);
+    let Ask::Put { items, once: true } = ask else { panic!("{ask:?}") };
+    assert_eq!(bench.answered(token, Answer::Done), ToPmix::Done { token: 1, status: status::SUCCESS });
+    let lookup =
+        |wait, timeout_s| FromPmix::Lookup { token: 2, proc: proc(1), keys: vec!["k".into()], wait, timeout_s };
+    for (wait, timeout_s, want) in [(false, 0, Some(0)), (true, 0, None), (true, 3, Some(3000))] {
+        let (token, ask) = bench.asks(lookup(wait, timeout_s));
+        assert_eq!(ask, Ask::Find { keys: vec!["k".into()], wait_ms: want });
+        let found = FoundItem { group: G, rank: Rank(0), item: items[0].clone() };
+        let told = bench.answered(token, Answer::Items { items: vec![found] });
+        let want = ToPmix::Found { token: 2, status: status::SUCCESS, items: vec![(proc(0), item.clone())] };
+        assert_eq!(told, want);
+    }
+    let (token, _) = bench.asks(lookup(false, 0));
+    let told = bench.answered(token, Answer::Items { items: Vec::new() });
+    assert_eq!(told, ToPmix::Found { token: 2, status: status::NOT_FOUND, items: Vec::new() });
+    let (token, _) = bench.asks(lookup(false, 0));
+    let broken = KeyValue { key: bytes("k"), value: bytes("no value of ours") };
+    let found = FoundItem { group: G, rank: Rank(0), item: broken };
+    let told = bench.answered(token, Answer::Items { items: vec![found] });
+    assert!(matches!(told, ToPmix::Found { items, .. } if items.is_empty()));
+}
+
+#[test]
+fn data_of_a_rank_elsewhere_are_fetched_and_those_of_one_here_are_given() {
+    let mut bench = Bench::running();
+    let (token, ask) = bench.asks(FromPmix::Modex { token: 3, proc: proc(2) });
+    assert_eq!(ask, Ask::Fetch { group: G, rank: Rank(2) });
+    let told = bench.answered(token, Answer::Data { status: status::NOT_FOUND, data: bytes("") });
+    assert_eq!(told, ToPmix::Data { token: 3, status: status::NOT_FOUND, data: bytes("") });
+    bench.server.fetch(40, G, Rank(1), &mut bench.out);
+    assert_eq!(bench.take(), [Action::Send(ToPmix::Fetch { token: 40, proc: proc(1) })]);
+}
+
+#[test]
+fn a_spawn_says_what_the_program_wants_in_words_that_the_root_knows() {
+    let mut bench = Bench::running();
+    let var = |name: &str, value: &str| EnvVar { name: name.into(), value: Some(value.into()) };
+    let program = SpawnProgram {
+        program: "./child".into(),
+        argv: vec!["child".into(), "x".into()],
+        env: vec!["OMPI_PARENT_PORT=p=1".into()],
+        wdir: Some("/w".into()),
+        count: 2,
+        info: vec![var("pmix.host", "b")],
+    };
+    let spawn = FromPmix::Spawn { token: 8, parent: proc(1), info: Vec::new(), apps: vec![program] };
+    let (token, ask) = bench.asks(spawn);
+    let Ask::Spawn { apps, .. } = ask else { panic!("{ask:?}") };
+    assert_eq!((apps[0].argv.clone(), apps[0].count), (vec!["./child".to_owned(), "x".to_owned()], 2));
+    assert_eq!(apps[0].info, [var("host", "b"), var("wdir", "/w")]);
+    assert_eq!(apps[0].env, [var("OMPI_PARENT_PORT", "p=1")]);
+    let told = bench.answered(token, Answer::Spawned { kvsname: "ns_1".into(), count: 2 });
+    assert_eq!(told, ToPmix::Spawned { token: 8, status: status::SUCCESS, namespace: "ns_1".into() });
+    // The spawned ranks run elsewhere; those here may connect to them.
+    bench.server.know(Group(1), namespace("ns_1", &[]), &mut bench.out);
+    assert!(matches!(bench.take().as_slice(), [Action::Send(ToPmix::Register { .. })]));
+    let procs = vec![Proc { namespace: "ns_1".into(), rank: RANK_WILDCARD }, proc(RANK_WILDCARD)];
+    let (_, ask) = bench.asks(FromPmix::Connect { token: 9, procs });
+    let whole = |group| Part { group: Group(group), rank: None };
+    assert!(matches!(ask, Ask::Gather { parts, .. } if parts == [whole(0), whole(1)]));
+}

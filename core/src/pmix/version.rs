@@ -1,0 +1,84 @@
+//! One rule for a whole job: all hosts use PMIx libraries whose blobs mean the same.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::kvs::{Entries, append_entry};
+
+/// Hosts that are named for one version.
+const NAMED_MAX: usize = 3;
+
+/// Libraries that cannot serve one job together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the hosts of this job have PMIx libraries of different major series ({found}), which do not understand each other; \
+     name one that all have with --pmix-lib"
+)]
+pub struct Disagreement {
+    /// Versions with the hosts that have them.
+    found: String,
+}
+
+/// What a host tells the others.
+pub(super) fn told(host: &str, version: &str) -> Bytes {
+    let mut blob = BytesMut::new();
+    // A host's name and a version are short; were they not, the others would miss this host and say so.
+    let _ = append_entry(&mut blob, host.as_bytes(), version.as_bytes());
+    blob.freeze()
+}
+
+fn major(version: &str) -> &str {
+    version.split('.').next().unwrap_or(version)
+}
+
+/// Whether the libraries of all hosts, as [`told`] by each, can serve one job.
+///
+/// # Errors
+/// When they are of different major series.
+pub fn agree(told: &Bytes) -> Result<(), Disagreement> {
+    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (host, version) in Entries::new(told.clone()).flatten() {
+        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
+        versions.entry(text(&version)).or_default().push(text(&host));
+    }
+    let mut majors: Vec<&str> = versions.keys().map(|v| major(v)).collect();
+    majors.dedup();
+    if majors.len() <= 1 {
+        return Ok(());
+    }
+    let mut found = String::new();
+    for (version, hosts) in &mut versions {
+        hosts.sort();
+        let more = hosts.len().saturating_sub(NAMED_MAX);
+        let names = hosts[..hosts.len() - more].join(", ");
+        let separator = if found.is_empty() { "" } else { "; " };
+        let _ = write!(found, "{separator}{version} on {names}");
+        if more > 0 {
+            let _ = write!(found, " and {more} more");
+        }
+    }
+    Err(Disagreement { found })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(hosts: &[(&str, &str)]) -> Bytes {
+        let mut blob = BytesMut::new();
+        for (host, version) in hosts {
+            blob.extend_from_slice(&told(host, version));
+        }
+        blob.freeze()
+    }
+
+    #[test]
+    fn libraries_of_one_series_agree_and_others_are_named() {
+        assert_eq!(agree(&all(&[("a", "4.2.2"), ("b", "4.2.9")])), Ok(()));
+        assert_eq!(agree(&Bytes::new()), Ok(()));
+        let error = agree(&all(&[("d", "4.2.2"), ("x", "3.2.5"), ("c", "4.2.2"), ("b", "4.2.2"), ("a", "4.2.2")]));
+        insta::assert_snapshot!(error.unwrap_err(), @"the hosts of this job have PMIx libraries of different major series (3.2.5 on x; 4.2.2 on a, b, c and 1 more), which do not understand each other; name one that all have with --pmix-lib");
+    }
+}

@@ -57,6 +57,8 @@ pub struct Plan {
     pub placement: Placement,
     /// How ranks find each other.
     pub bootstrap: Bootstrap,
+    /// Why, when it was found out and not asked for.
+    pub bootstrap_because: Option<String>,
     /// All hosts of the job, those without ranks too; [`HostIndex`] counts here.
     pub hosts: Vec<HostSpec>,
     /// The programs.
@@ -98,6 +100,7 @@ impl Plan {
             world,
             placement,
             bootstrap: spec.bootstrap,
+            bootstrap_because: None,
             hosts: hosts.hosts().to_vec(),
             apps: spec.apps.clone(),
             shares,

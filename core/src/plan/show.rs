@@ -42,9 +42,10 @@ impl Plan {
 impl fmt::Display for Sheet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.plan;
+        let because = plan.bootstrap_because.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
         writeln!(
             f,
-            "job {}: {} rank{} on {} of {} host{}, placement {}, bootstrap {}\n",
+            "job {}: {} rank{} on {} of {} host{}, placement {}, bootstrap {}{because}\n",
             plan.job,
             plan.world,
             if plan.world == 1 { "" } else { "s" },

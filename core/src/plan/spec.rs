@@ -23,6 +23,8 @@ pub struct JobSpec {
     pub oversubscribe: bool,
     /// How ranks find each other.
     pub bootstrap: Bootstrap,
+    /// The only PMIx library that hosts may use.
+    pub pmix_library: Option<String>,
     /// Who reads the launcher's standard input.
     pub stdin: StdinTarget,
     /// Where output goes and how it looks.
@@ -163,6 +165,7 @@ impl Default for JobSpec {
             ppn: None,
             oversubscribe: false,
             bootstrap: Bootstrap::default(),
+            pmix_library: None,
             stdin: StdinTarget::default(),
             output: OutputSpec::default(),
             timeout_ms: None,

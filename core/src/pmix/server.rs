@@ -80,7 +80,10 @@ impl Server {
     }
 
     fn register(&mut self, group: Group, out: &mut Vec<Action>) {
-        let Some(namespace) = self.known.get(&group).filter(|_| self.version.is_some() && self.dead.is_none()).cloned() else { return };
+        let Some(namespace) = self.known.get(&group).filter(|_| self.version.is_some() && self.dead.is_none()).cloned()
+        else {
+            return;
+        };
         let (uid, gid) = self.setup.owner;
         out.push(Action::Send(ToPmix::Register { namespace, uid, gid }));
     }

@@ -14,6 +14,7 @@ pub(super) enum Id {
     Umask,
     Rlimit,
     Bootstrap,
+    PmixLib,
     MaxRestarts,
     ConfigFile,
     Hosts,
@@ -147,8 +148,16 @@ const RANKS: &[Opt] = &[
         Id::Bootstrap,
         &["bootstrap"],
         Value("HOW"),
-        "How ranks find each other: pmi serves PMI-1 and PMI-2 (MPICH, Intel MPI, MVAPICH) and insists that it is used; auto \
-         serves it and does not insist; none sets the MUSTER_ variables only. Default: auto.",
+        "How ranks find each other: pmi serves PMI-1 and PMI-2 (MPICH, Intel MPI, MVAPICH) and pmix PMIx (Open MPI 4 and 5), and \
+         both insist that it is used; auto takes what the programs link, as far as they are on this machine, else pmi without \
+         insisting; none sets the MUSTER_ variables only. Default: auto.",
+    ),
+    opt(
+        Id::PmixLib,
+        &["pmix-lib"],
+        Value("FILE"),
+        "With PMIx: the library (libpmix.so.2, 3.1 or newer) that all hosts use. Default: the one beside the agent, else the one that \
+         the loader finds.",
     ),
     opt(
         Id::MaxRestarts,

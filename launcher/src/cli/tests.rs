@@ -209,8 +209,8 @@ fn mistakes_are_told_with_what_to_do() {
     insta::assert_snapshot!(error("run --radix 1 p"), @r#"--radix: "1" is not a whole number from 2 to 1024"#);
     insta::assert_snapshot!(error("run --port 70000 p"), @r#"--port: "70000" is not a whole number from 1 to 65535"#);
     insta::assert_snapshot!(error("run --max-restarts 3 p"), @r#"--max-restarts: "3" asks for restarts, which are not in this release; only 0 is accepted"#);
-    insta::assert_snapshot!(error("run --bootstrap pmix p"), @r#"--bootstrap: "pmix" is not in this release; it has auto, pmi and none"#);
-    insta::assert_snapshot!(error("run --bootstrap mpi p"), @r#"--bootstrap: "mpi" is not a bootstrap; there are auto, pmi and none"#);
+    insta::assert_snapshot!(error("run --bootstrap env p"), @r#"--bootstrap: "env" is not in this release; it has auto, pmi, pmix and none"#);
+    insta::assert_snapshot!(error("run --bootstrap mpi p"), @r#"--bootstrap: "mpi" is not a bootstrap; there are auto, pmi, pmix and none"#);
     insta::assert_snapshot!(error("run --stdin one p"), @r#"--stdin: "one" is not a rank; write a rank, all or none"#);
     insta::assert_snapshot!(error("run -x =3 p"), @r#"-x: "=3" does not name a variable; write NAME=VALUE"#);
     insta::assert_snapshot!(error("run -H a -f hosts p"), @"-H and -f are both given; keep one of them");
@@ -242,6 +242,7 @@ const FORMS: &[(&str, &str)] = &[
     ("rlimit", "nofile=1000"),
     ("umask", "027"),
     ("bootstrap", "none"),
+    ("pmix-lib", "/x/libpmix.so.2"),
     ("max-restarts", "0"),
     ("hosts", "a:2,b"),
     ("hostfile", "/x/hosts"),

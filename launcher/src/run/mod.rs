@@ -1,8 +1,10 @@
 //! `muster run`: connects the hosts, starts the ranks, waits for the end.
 
+mod elf;
 mod joiners;
 pub mod local;
 pub mod prepare;
+mod program;
 mod seats;
 mod shell;
 pub(crate) mod signal_source;

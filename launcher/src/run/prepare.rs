@@ -7,6 +7,7 @@ use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, PmixPlan, Rlim
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
 
+use super::program;
 use crate::cli::RunOptions;
 use crate::discover::{DiscoverError, Found, Surroundings, find_hosts, find_key, find_port};
 
@@ -19,6 +20,9 @@ pub enum PrepareError {
     /// The ranks do not fit.
     #[error(transparent)]
     Plan(#[from] plan::PlanError),
+    /// The programs do not say how their ranks find each other.
+    #[error(transparent)]
+    Ambiguous(#[from] plan::detect::Ambiguous),
     /// Hosts cannot be told what to run.
     #[error(transparent)]
     TooLarge(#[from] SpecTooLarge),
@@ -53,7 +57,13 @@ pub fn place(options: &RunOptions, site: &Surroundings) -> Result<(Found, Plan),
     if found.hosts.len() > max as usize {
         return Err(PrepareError::TooManyHosts { hosts: found.hosts.len(), max });
     }
-    let plan = Plan::make(&options.spec, &found.hosts)?;
+    let mut plan = Plan::make(&options.spec, &found.hosts)?;
+    if plan.bootstrap == plan::Bootstrap::Auto
+        && let Some(sign) = program::find(&options.spec, site)?
+    {
+        plan.bootstrap = sign.bootstrap;
+        plan.bootstrap_because = Some(sign.because);
+    }
     Ok((found, plan))
 }
 
@@ -67,7 +77,9 @@ pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Resul
         stamp,
         spec: first_spec(options, &plan, epoch),
         placed: plan.ranks.clone(),
-        pmi_required: matches!(options.spec.bootstrap, plan::Bootstrap::Pmi | plan::Bootstrap::Pmix),
+        // A program that links MPICH may well be run for its help text only; one of Open MPI that is not heard of has become
+        // as many jobs of one rank, and has exited well.
+        pmi_required: options.spec.bootstrap == plan::Bootstrap::Pmi || plan.bootstrap == plan::Bootstrap::Pmix,
         grace_ms: options.spec.grace_ms,
         hosts: found.hosts,
     };
@@ -101,7 +113,7 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         first_proc: ProcId(0),
         members: HostSet::new(),
         apps,
-        bootstrap: match spec.bootstrap {
+        bootstrap: match plan.bootstrap {
             plan::Bootstrap::Pmix => Bootstrap::Pmix,
             plan::Bootstrap::Auto | plan::Bootstrap::Pmi => Bootstrap::Pmi,
             plan::Bootstrap::None => Bootstrap::None,
@@ -117,7 +129,8 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         window_bytes: credit::of_first(plan.world),
         job: spec.job.clone(),
         env,
-        pmix: (spec.bootstrap == plan::Bootstrap::Pmix).then(PmixPlan::default),
+        pmix: (plan.bootstrap == plan::Bootstrap::Pmix)
+            .then(|| PmixPlan { library: spec.pmix_library.clone(), ..PmixPlan::default() }),
     }
 }
 

@@ -58,10 +58,9 @@ impl Pmix {
 impl Ranks {
     /// A group of the job may have ranks elsewhere only.
     pub(super) fn know_pmix(&mut self, spec: &Spec) {
-        if self.pmix.is_some() && !spec.members.contains(self.me) {
-            if let Some(namespace) = self.namespace(spec, None) {
-                self.with_pmix(|server, out| server.know(spec.group, namespace, out));
-            }
+        let elsewhere = self.pmix.is_some() && !spec.members.contains(self.me);
+        if elsewhere && let Some(namespace) = self.namespace(spec, None) {
+            self.with_pmix(|server, out| server.know(spec.group, namespace, out));
         }
     }
 

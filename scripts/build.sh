@@ -22,13 +22,6 @@ assert_static() {
     [ "$interpreter" = 0 ] || die "$1 is not static: it names a program interpreter"
 }
 
-# install_changed FILE TO: an unchanged file keeps its inode, a changed one gets a new one even while it runs.
-install_changed() {
-    cmp -s "$1" "$2" && return
-    install -m 755 "$1" "$2.new"
-    mv "$2.new" "$2"
-}
-
 # The binding's build script does not notice another MPICC: one target folder per MPI keeps them apart.
 build_allreduce() { # NAME MPICC BINARY
     command -v "$2" >/dev/null || { say "$2 is missing: $3 is not built (scripts/setup.sh installs it)"; return; }
@@ -47,3 +40,4 @@ done
 ln -f "$BIN/muster-agent" "$BIN/muster-rsh"
 # For the ABI that MPICH, Intel MPI and MVAPICH share: whichever libmpi.so.12 the ranks find.
 build_allreduce mpich "$MPI_PREFIXES/mpich/bin/mpicc" muster-allreduce-mpi
+scripts/build-pmix.sh

@@ -17,3 +17,10 @@ need_cargo() {
     command -v cargo >/dev/null && return
     die "cargo is not on PATH; install stable Rust 1.90 or newer with rustfmt and clippy (rustup does), then run this again"
 }
+
+# install_changed FILE TO: an unchanged file keeps its inode, a changed one gets a new one even while it runs.
+install_changed() {
+    cmp -s "$1" "$2" && return
+    install -m 755 "$1" "$2.new"
+    mv "$2.new" "$2"
+}

@@ -89,6 +89,10 @@ pub const KVS_ENTRIES_MAX: usize = 4 << 20;
 
 /// A message between an agent and its PMIx server: a whole fence, and little else.
 pub const PMIX_MESSAGE_BYTES_MAX: usize = FENCE_BYTES_MAX + (1 << 20);
+/// Operations of one host's ranks that wait for the agent: several of every rank.
+pub const PMIX_WAITING_OPERATIONS_MAX: usize = 8 * RANKS_PER_HOST_MAX as usize;
+/// Messages that wait to be written to the agent: every operation, and as many others.
+pub const PMIX_QUEUE_MESSAGES_MAX: usize = 2 * PMIX_WAITING_OPERATIONS_MAX;
 
 /// Shortest job key, after trimming.
 ///

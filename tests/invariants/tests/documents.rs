@@ -23,6 +23,7 @@ const UNITS: &[&str] = &[
     "ANSWERS",
     "INPUTS",
     "ORDERS",
+    "OPERATIONS",
     "WISHES",
     "MESSAGES",
     "SIGNALS",

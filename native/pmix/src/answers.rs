@@ -1,0 +1,145 @@
+//! The agent's answers on their way to the library. Never called in the library's own thread.
+
+use std::ffi::{c_char, c_void};
+
+use muster_protocol::pmix::{Item, Proc, ToPmix};
+
+use crate::abi::{Status, status};
+use crate::host::{Host, Waiting};
+use crate::info::{BadValue, Findings, Infos, proc};
+
+/// Hands an answer to the library, and gives back every message that is none. An answer to nothing changes nothing.
+pub fn hand_on(host: &Host, message: ToPmix) -> Option<ToPmix> {
+    match message {
+        ToPmix::Done { token, status } => finish(host.take(token), |waiting| match waiting {
+            Waiting::Op(done, mark) => {
+                done(status, mark.0);
+                None
+            }
+            other => Some(other),
+        }),
+        ToPmix::Data { token, status, data } => finish(host.take(token), |waiting| match waiting {
+            Waiting::Modex(done, mark) => {
+                let data: Box<Vec<u8>> = Box::new(data.into());
+                let (pointer, length) = (data.as_ptr().cast::<c_char>(), data.len());
+                done(status, pointer, length, mark.0, Some(free::<Vec<u8>>), Box::into_raw(data).cast());
+                None
+            }
+            other => Some(other),
+        }),
+        ToPmix::Found { token, status, items } => finish(host.take(token), |waiting| match waiting {
+            Waiting::Lookup(done, mark) => {
+                let (status, mut found) = match findings(items) {
+                    Ok(found) => (status, found),
+                    Err(_) => (status::BAD_PARAM, Findings::new()),
+                };
+                // Copied by the library before it returns.
+                done(status, found.pointer(), found.len(), mark.0);
+                None
+            }
+            other => Some(other),
+        }),
+        ToPmix::Spawned { token, status, namespace } => finish(host.take(token), |waiting| match waiting {
+            Waiting::Spawn(done, mark) => {
+                spawned(done, mark.0, status, &namespace);
+                None
+            }
+            other => Some(other),
+        }),
+        ToPmix::Grouped { token, status, members, context, endpoint } => {
+            finish(host.take(token), |waiting| match waiting {
+                Waiting::Info(done, mark) => {
+                    match group(&members, context, endpoint.into()) {
+                        Ok(infos) => {
+                            let mut infos = Box::new(infos);
+                            let (pointer, length) = (infos.pointer(), infos.len());
+                            done(status, pointer, length, mark.0, Some(free::<Infos>), Box::into_raw(infos).cast());
+                        }
+                        Err(_) => refuse(Waiting::Info(done, mark), status::BAD_PARAM),
+                    }
+                    None
+                }
+                other => Some(other),
+            })
+        }
+        other => return Some(other),
+    }
+    None
+}
+
+/// Answers; an operation of another sort than the answer ends with an error, so that nobody waits for ever.
+fn finish(waiting: Option<Waiting>, answer: impl FnOnce(Waiting) -> Option<Waiting>) {
+    if let Some(other) = waiting.and_then(answer) {
+        refuse(other, status::ERROR);
+    }
+}
+
+/// Ends an operation without a result.
+pub fn refuse(waiting: Waiting, status: Status) {
+    use std::ptr::{null, null_mut};
+    match waiting {
+        Waiting::Op(done, mark) => done(status, mark.0),
+        Waiting::Modex(done, mark) => done(status, null(), 0, mark.0, None, null_mut()),
+        Waiting::Lookup(done, mark) => done(status, null_mut(), 0, mark.0),
+        Waiting::Spawn(done, mark) => done(status, null_mut(), mark.0),
+        Waiting::Info(done, mark) => done(status, null_mut(), 0, mark.0, None, null_mut()),
+    }
+}
+
+fn findings(items: Vec<(Proc, Item)>) -> Result<Findings, BadValue> {
+    let mut found = Findings::new();
+    for (owner, item) in items {
+        found.add(&owner, item)?;
+    }
+    Ok(found)
+}
+
+fn spawned(done: crate::abi::SpawnDone, mark: *mut c_void, status: Status, namespace: &str) {
+    // The library reads a field of fixed length.
+    match proc(namespace, 0) {
+        Ok(mut named) if !namespace.is_empty() => done(status, named.namespace.as_mut_ptr(), mark),
+        Ok(_) => done(status, std::ptr::null_mut(), mark),
+        Err(_) => done(status::BAD_PARAM, std::ptr::null_mut(), mark),
+    }
+}
+
+fn group(members: &[Proc], context: Option<u64>, endpoint: Vec<u8>) -> Result<Infos, BadValue> {
+    let mut infos = Infos::new();
+    if !members.is_empty() {
+        let members: Result<Vec<_>, _> = members.iter().map(|member| proc(&member.namespace, member.rank)).collect();
+        infos.procs(c"pmix.grp.mbrs", members?);
+    }
+    if let Some(context) = context {
+        infos.size(c"pmix.grp.ctxid", context as usize);
+    }
+    if !endpoint.is_empty() {
+        infos.bytes(c"pmix.grp.endpt", endpoint);
+    }
+    Ok(infos)
+}
+
+/// The release function for a `T` that was handed over as a pointer.
+extern "C" fn free<T>(pointer: *mut c_void) {
+    // SAFETY: each caller of the library gives this function together with a box of this type that it has let go of, and the
+    // library calls it once.
+    drop(unsafe { Box::from_raw(pointer.cast::<T>()) });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values;
+
+    #[test]
+    fn a_group_gets_what_was_agreed_and_nothing_else() {
+        let members = [Proc { namespace: "j".into(), rank: 1 }, Proc { namespace: "j".into(), rank: 2 }];
+        let shown = |infos: Infos| -> Vec<String> {
+            // SAFETY: what `Infos` has built is valid.
+            infos.list().iter().map(|info| unsafe { values::shown(info) }).collect()
+        };
+        let full = group(&members, Some(100), vec![7]).expect("it can be said");
+        assert_eq!(shown(full), ["pmix.grp.mbrs={j:1 j:2}", "pmix.grp.ctxid=100", "pmix.grp.endpt=[7]"]);
+        assert!(group(&[], None, vec![]).expect("it can be said").is_empty());
+        assert!(group(&[Proc { namespace: "n".repeat(256), rank: 0 }], None, vec![]).is_err());
+    }
+}

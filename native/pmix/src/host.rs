@@ -1,0 +1,119 @@
+//! Where upcalls leave what they have to say, since they must neither wait nor answer by themselves.
+
+use std::ffi::c_void;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use muster_protocol::limits::PMIX_QUEUE_MESSAGES_MAX;
+use muster_protocol::pmix::FromPmix;
+
+use crate::abi::{InfoDone, LookupDone, ModexDone, OpDone, SpawnDone, Status, status};
+use crate::operations::Operations;
+
+/// What the library wants to have back with the end of an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark(pub *mut c_void);
+
+// SAFETY: it is never followed, only handed back to the library, which allows that from any thread.
+unsafe impl Send for Mark {}
+
+/// Whom to call when an operation has ended.
+#[derive(Debug, Clone, Copy)]
+pub enum Waiting {
+    /// One without a result.
+    Op(OpDone, Mark),
+    /// A fence or a direct modex.
+    Modex(ModexDone, Mark),
+    /// A look-up.
+    Lookup(LookupDone, Mark),
+    /// A spawn.
+    Spawn(SpawnDone, Mark),
+    /// A group operation.
+    Info(InfoDone, Mark),
+}
+
+/// What the writer does next.
+#[derive(Debug)]
+pub enum Out {
+    /// Say this to the agent.
+    Say(FromPmix),
+    /// End an operation that could not be taken. Not possible where that was found out, in the library's own thread.
+    Refuse(Waiting),
+    /// Write nothing more.
+    End,
+}
+
+/// The one of this process: upcalls are told nothing by which they could find another.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// The way from the library to the agent.
+#[derive(Debug)]
+pub struct Host {
+    outbox: SyncSender<Out>,
+    operations: Mutex<Operations<Waiting>>,
+}
+
+impl Host {
+    /// Makes the one of this process, with what the writer reads from; only the first time.
+    pub fn install() -> Option<(&'static Self, Receiver<Out>)> {
+        let (outbox, inbox) = sync_channel(PMIX_QUEUE_MESSAGES_MAX);
+        HOST.set(Self { outbox, operations: Mutex::new(Operations::new()) }).ok()?;
+        Some((HOST.get()?, inbox))
+    }
+
+    /// The one of this process, once there is one.
+    pub fn get() -> Option<&'static Self> {
+        HOST.get()
+    }
+
+    /// Keeps an operation and tells the agent of it. What is returned is the upcall's answer.
+    pub fn ask(&self, waiting: Waiting, message: impl FnOnce(u64) -> FromPmix) -> Status {
+        let Ok(token) = self.operations().keep(waiting) else { return status::OUT_OF_RESOURCE };
+        match self.outbox.try_send(Out::Say(message(token))) {
+            Ok(()) => status::SUCCESS,
+            Err(_) => {
+                self.operations().take(token);
+                status::OUT_OF_RESOURCE
+            }
+        }
+    }
+
+    /// As [`Self::ask`], for upcalls that cannot say no: an operation that is not taken ends all the same, a little later.
+    pub fn ask_surely(&self, waiting: Waiting, message: impl FnOnce(u64) -> FromPmix) {
+        if self.ask(waiting, message) != status::SUCCESS {
+            self.put(Out::Refuse(waiting));
+        }
+    }
+
+    /// Tells the agent something.
+    pub fn tell(&self, message: FromPmix) {
+        self.put(Out::Say(message));
+    }
+
+    /// Lets the writer end when everything is written.
+    pub fn close(&self) {
+        // The only one that may wait, since no upcall calls it. A writer that has ended needs no word.
+        let _ = self.outbox.send(Out::End);
+    }
+
+    /// The operation with this number.
+    pub fn take(&self, token: u64) -> Option<Waiting> {
+        self.operations().take(token)
+    }
+
+    fn put(&self, out: Out) {
+        match self.outbox.try_send(out) {
+            // Without a writer there is no agent any more, and this process is about to end.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(_)) => {
+                // What cannot be kept cannot be lost either: a rank that has failed would go unnoticed. The agent sees this
+                // process end.
+                crate::process::die("the agent has not read for so long that too much waits for it");
+            }
+        }
+    }
+
+    fn operations(&self) -> std::sync::MutexGuard<'_, Operations<Waiting>> {
+        self.operations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

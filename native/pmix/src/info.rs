@@ -1,0 +1,307 @@
+//! Building what the library is given: arrays of keys with values, with the memory that they point to.
+//!
+//! By hand, bytes only: the library's own constructors differ between releases, its layouts do not.
+
+use std::ffi::{CStr, CString, c_char};
+
+use muster_protocol::pmix;
+
+use crate::abi::{self, ByteObject, Data, DataArray, Info, Proc, Value, kind};
+
+/// Why something cannot be said to the library.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadValue {
+    /// Texts end with a zero byte there.
+    #[error("the value of {key} has a zero byte inside")]
+    ZeroByte {
+        /// Its key.
+        key: String,
+    },
+    /// A name or a key is longer than the library's field for it.
+    #[error("\"{name}\" is longer than the {max} bytes that PMIx has for it, or has a zero byte inside")]
+    BadName {
+        /// It.
+        name: String,
+        /// Room.
+        max: usize,
+    },
+}
+
+/// A process as the library names it.
+///
+/// # Errors
+/// When its namespace's name does not fit.
+pub fn proc(namespace: &str, rank: u32) -> Result<Proc, BadValue> {
+    Ok(Proc { namespace: filled(namespace)?, rank })
+}
+
+/// A text in a field of fixed length.
+fn filled<const N: usize>(text: &str) -> Result<[c_char; N], BadValue> {
+    // The last byte stays zero.
+    if text.len() >= N || text.bytes().any(|byte| byte == 0) {
+        return Err(BadValue::BadName { name: text.to_owned(), max: N - 1 });
+    }
+    let mut field = [0; N];
+    for (to, from) in field.iter_mut().zip(text.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(field)
+}
+
+/// The field of a key of this program's.
+fn key_field(key: &CStr) -> [c_char; abi::KEY_BYTES] {
+    let mut field = [0; abi::KEY_BYTES];
+    // All but the last byte, which stays zero.
+    for (to, from) in field[..abi::KEY_BYTES - 1].iter_mut().zip(key.to_bytes()) {
+        *to = from.cast_signed();
+    }
+    field
+}
+
+/// Memory that values point to. What it holds does not move when it is moved itself.
+#[expect(dead_code, reason = "kept for its memory only, which the library reads")]
+enum Kept {
+    Text(CString),
+    Bytes(Vec<u8>),
+    Proc(Box<Proc>),
+    Infos(Box<DataArray>, Infos),
+    Procs(Box<DataArray>, Vec<Proc>),
+}
+
+/// An array of keys with values.
+#[derive(Default)]
+pub struct Infos {
+    list: Vec<Info>,
+    kept: Vec<Kept>,
+}
+
+impl Infos {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The first, for a call of the library, which reads and does not write.
+    pub fn pointer(&mut self) -> *mut Info {
+        if self.list.is_empty() { std::ptr::null_mut() } else { self.list.as_mut_ptr() }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Its keys with their values, to look at.
+    pub fn list(&self) -> &[Info] {
+        &self.list
+    }
+
+    fn add(&mut self, key: &CStr, kind: u16, set: impl FnOnce(&mut Data)) {
+        let mut data = Data { raw: [0; 3] };
+        set(&mut data);
+        self.list.push(Info { key: key_field(key), flags: 0, value: Value { kind, data } });
+    }
+
+    /// Text.
+    ///
+    /// # Errors
+    /// When it has a zero byte inside.
+    pub fn text(&mut self, key: &CStr, value: &str) -> Result<(), BadValue> {
+        let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
+        self.add(key, kind::STRING, |data| data.string = text.as_ptr().cast_mut());
+        self.kept.push(Kept::Text(text));
+        Ok(())
+    }
+
+    /// Yes or no.
+    pub fn flag(&mut self, key: &CStr, value: bool) {
+        self.add(key, kind::BOOL, |data| data.byte = value.into());
+    }
+
+    /// 16 bits; more is told as the most that fits.
+    pub fn short(&mut self, key: &CStr, value: u32) {
+        self.add(key, kind::UINT16, |data| data.uint16 = u16::try_from(value).unwrap_or(u16::MAX));
+    }
+
+    /// 32 bits.
+    pub fn number(&mut self, key: &CStr, value: u32) {
+        self.add(key, kind::UINT32, |data| data.uint32 = value);
+    }
+
+    /// `size_t`.
+    pub fn size(&mut self, key: &CStr, value: usize) {
+        self.add(key, kind::SIZE, |data| data.size = value);
+    }
+
+    /// A rank.
+    pub fn rank(&mut self, key: &CStr, value: u32) {
+        self.add(key, kind::PROC_RANK, |data| data.uint32 = value);
+    }
+
+    /// A process.
+    pub fn proc(&mut self, key: &CStr, value: Proc) {
+        let mut boxed = Box::new(value);
+        self.add(key, kind::PROC, |data| data.proc = &raw mut *boxed);
+        self.kept.push(Kept::Proc(boxed));
+    }
+
+    /// Bytes.
+    pub fn bytes(&mut self, key: &CStr, value: Vec<u8>) {
+        self.blob(key, kind::BYTE_OBJECT, value);
+    }
+
+    fn blob(&mut self, key: &CStr, kind: u16, mut value: Vec<u8>) {
+        let bytes = ByteObject { bytes: value.as_mut_ptr().cast(), size: value.len() };
+        self.add(key, kind, |data| data.bytes = bytes);
+        self.kept.push(Kept::Bytes(value));
+    }
+
+    /// A node or process map, which is text for libraries whose maps have no type of their own.
+    ///
+    /// # Errors
+    /// When it has a zero byte inside.
+    pub fn map(&mut self, key: &CStr, value: &str, typed: bool) -> Result<(), BadValue> {
+        if !typed {
+            return self.text(key, value);
+        }
+        let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
+        // Its terminator belongs to it.
+        self.blob(key, kind::REGEX, text.into_bytes_with_nul());
+        Ok(())
+    }
+
+    /// An array of keys with values.
+    pub fn infos(&mut self, key: &CStr, mut value: Infos) {
+        let array = DataArray { kind: kind::INFO, size: value.len(), array: value.pointer().cast() };
+        let mut boxed = Box::new(array);
+        self.add(key, kind::DATA_ARRAY, |data| data.array = &raw mut *boxed);
+        self.kept.push(Kept::Infos(boxed, value));
+    }
+
+    /// An array of processes.
+    pub fn procs(&mut self, key: &CStr, mut value: Vec<Proc>) {
+        let array = DataArray { kind: kind::PROC, size: value.len(), array: value.as_mut_ptr().cast() };
+        let mut boxed = Box::new(array);
+        self.add(key, kind::DATA_ARRAY, |data| data.array = &raw mut *boxed);
+        self.kept.push(Kept::Procs(boxed, value));
+    }
+}
+
+/// What a look-up has found, with the memory that it points to.
+#[derive(Default)]
+pub struct Findings {
+    list: Vec<abi::Published>,
+    kept: Vec<Kept>,
+}
+
+impl Findings {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds one.
+    ///
+    /// # Errors
+    /// When its key, its owner's name or its text cannot be said.
+    pub fn add(&mut self, owner: &pmix::Proc, item: pmix::Item) -> Result<(), BadValue> {
+        let mut data = Data { raw: [0; 3] };
+        let kind = match item.value {
+            pmix::Value::Text(text) => {
+                let text = CString::new(text).map_err(|_| BadValue::ZeroByte { key: item.key.clone() })?;
+                data.string = text.as_ptr().cast_mut();
+                self.kept.push(Kept::Text(text));
+                kind::STRING
+            }
+            pmix::Value::Bytes(bytes) => {
+                let mut bytes = Vec::from(bytes);
+                data.bytes = ByteObject { bytes: bytes.as_mut_ptr().cast(), size: bytes.len() };
+                self.kept.push(Kept::Bytes(bytes));
+                kind::BYTE_OBJECT
+            }
+            pmix::Value::Number(number) => {
+                data.uint32 = number;
+                kind::UINT32
+            }
+        };
+        let proc = proc(&owner.namespace, owner.rank)?;
+        self.list.push(abi::Published { proc, key: filled(&item.key)?, value: Value { kind, data } });
+        Ok(())
+    }
+
+    /// The first, for an answer to the library.
+    pub fn pointer(&mut self) -> *mut abi::Published {
+        if self.list.is_empty() { std::ptr::null_mut() } else { self.list.as_mut_ptr() }
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values;
+
+    #[test]
+    fn what_is_built_reads_back_after_it_was_moved() {
+        let mut inner = Infos::new();
+        inner.rank(c"pmix.rank", 3);
+        inner.short(c"pmix.lrank", 70_000);
+        let mut infos = Infos::new();
+        infos.text(c"pmix.jobid", "job").unwrap();
+        infos.flag(c"pmix.spawned", true);
+        infos.number(c"pmix.job.size", 4);
+        infos.map(c"pmix.nmap", "raw:a,b", true).unwrap();
+        infos.map(c"pmix.pmap", "raw:0;1", false).unwrap();
+        infos.proc(c"pmix.parent", proc("job.0", 7).unwrap());
+        infos.bytes(c"pmix.grp.endpt", vec![1, 2]);
+        infos.size(c"pmix.grp.ctxid", 9);
+        infos.infos(c"pmix.pdata", inner);
+        infos.procs(c"pmix.grp.mbrs", vec![proc("job.0", 1).unwrap(), proc("job.0", 2).unwrap()]);
+        let infos = Box::new(infos);
+        // SAFETY: what `Infos` has built is made of valid pointers, and lives.
+        let shown: Vec<String> = unsafe { infos.list().iter().map(|info| values::shown(info)).collect() };
+        assert_eq!(
+            shown,
+            [
+                "pmix.jobid=job",
+                "pmix.spawned=true",
+                "pmix.job.size=4",
+                "pmix.nmap=regex(raw:a,b)",
+                "pmix.pmap=raw:0;1",
+                "pmix.parent=job.0:7",
+                "pmix.grp.endpt=[1, 2]",
+                "pmix.grp.ctxid=9",
+                "pmix.pdata={pmix.rank=3 pmix.lrank=65535}",
+                "pmix.grp.mbrs={job.0:1 job.0:2}",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_said_is_refused() {
+        let mut infos = Infos::new();
+        let error = infos.text(c"pmix.jobid", "a\0b").unwrap_err();
+        assert_eq!(error.to_string(), "the value of pmix.jobid has a zero byte inside");
+        assert!(infos.is_empty());
+        let longest = "n".repeat(255);
+        assert!(proc(&longest, 0).is_ok());
+        let error = proc(&format!("{longest}n"), 0).unwrap_err();
+        assert!(
+            error.to_string().ends_with("is longer than the 255 bytes that PMIx has for it, or has a zero byte inside")
+        );
+    }
+}

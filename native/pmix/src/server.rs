@@ -1,0 +1,372 @@
+//! The server: what the agent tells it to do.
+
+use std::collections::HashMap;
+use std::ffi::{c_char, c_int, c_void};
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
+use std::path::{Path, PathBuf};
+use std::ptr::null_mut;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use muster_protocol::message::EnvVar;
+use muster_protocol::pmix::{FromPmix, Namespace, Proc};
+
+use crate::abi::{self, OpDone, RANGE_LOCAL, Status, status};
+use crate::host::Host;
+use crate::info::{BadValue, Infos, proc};
+use crate::library::{self, Library, NoLibrary};
+use crate::namespace::{self, BadNamespace, Folders};
+use crate::{process, upcalls, values};
+
+/// Why the server cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// There is no library.
+    #[error(transparent)]
+    NoLibrary(#[from] NoLibrary),
+    /// The folder is not what was agreed.
+    #[error("{} cannot be used as the PMIx server's folder: {why}", folder.display())]
+    Folder {
+        /// Which.
+        folder: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A namespace makes no sense.
+    #[error(transparent)]
+    Namespace(#[from] BadNamespace),
+    /// Something cannot be said to the library.
+    #[error(transparent)]
+    Value(#[from] BadValue),
+    /// The library says no.
+    #[error("{what} fails: {library} says {words}")]
+    Refused {
+        /// What was asked of it.
+        what: String,
+        /// Where it was loaded from.
+        library: String,
+        /// Its words.
+        words: String,
+    },
+}
+
+/// A running server.
+pub struct Server {
+    library: Library,
+    folder: PathBuf,
+    /// Folders of the namespaces.
+    namespaces: HashMap<String, PathBuf>,
+    // Some releases keep pointers into these two.
+    _table: Box<[*const c_void; abi::TABLE_SLOTS]>,
+    _infos: Infos,
+}
+
+impl Server {
+    /// Loads the first library that serves and starts it.
+    ///
+    /// # Safety
+    /// No other thread reads or writes the environment while this runs: the library gets its settings there.
+    ///
+    /// # Errors
+    /// When none serves, or the one that does cannot start.
+    pub unsafe fn start(libraries: &[String], folder: &str, host: &str) -> Result<Self, Failure> {
+        let folder = empty_folder(folder)?;
+        // SAFETY: this function's contract.
+        unsafe { settings() };
+        let library = Library::first_of(libraries)?;
+        // SAFETY: this function's contract.
+        unsafe { settings_beside(&library) };
+        let mut infos = Infos::new();
+        infos.text(c"pmix.srvr.tmpdir", &folder.to_string_lossy())?;
+        infos.text(c"pmix.hname", host)?;
+        let mut table = upcalls::table();
+        // SAFETY: the table has more slots than any release copies, those that are filled have the types of the headers, and
+        // both arrays live as long as the server.
+        let rc = unsafe { (library.server_init)(table.as_mut_ptr(), infos.pointer(), infos.len()) };
+        if rc != status::SUCCESS {
+            return Err(refused(&library, "starting a PMIx server", rc));
+        }
+        // SAFETY: no codes and no infos means every event that nothing else handles; the handler lives for ever.
+        unsafe {
+            (library.register_event_handler)(null_mut(), 0, null_mut(), 0, upcalls::any_event, None, null_mut());
+        }
+        Ok(Self { library, folder, namespaces: HashMap::new(), _table: table, _infos: infos })
+    }
+
+    /// What to tell the agent of it.
+    pub fn ready(&self) -> FromPmix {
+        FromPmix::Ready { version: self.library.version.text.clone(), library: self.library.path.clone() }
+    }
+
+    /// Registers a namespace with its ranks here.
+    ///
+    /// # Errors
+    /// When it makes no sense, its folder cannot be made, or the library says no.
+    pub fn register(&mut self, namespace: &Namespace, uid: u32, gid: u32) -> Result<FromPmix, Failure> {
+        let top = self.folder.join(&namespace.folder);
+        let session = top.join("session");
+        for folder in [&top, &session] {
+            make_folder(folder, uid, gid)
+                .map_err(|error| Failure::Folder { folder: folder.clone(), why: error.to_string() })?;
+        }
+        let folders = Folders { top: &top.to_string_lossy(), session: &session.to_string_lossy() };
+        let mut infos = namespace::infos(namespace, folders, self.library.version.maps_are_typed())?;
+        let mut named = proc(&namespace.name, 0)?;
+        self.namespaces.insert(namespace.name.clone(), top.clone());
+        let rc = wait(|done, mark| {
+            // SAFETY: the name's field has the length that is read, and the arrays live until the library has called back.
+            unsafe {
+                (self.library.register_nspace)(
+                    named.namespace.as_ptr(),
+                    namespace.local.len() as c_int,
+                    infos.pointer(),
+                    infos.len(),
+                    done,
+                    mark,
+                )
+            }
+        });
+        self.check(rc, || format!("registering namespace {}", namespace.name))?;
+        let mut environments = Vec::with_capacity(namespace.local.len());
+        for local in &namespace.local {
+            named.rank = local.rank;
+            // SAFETY: the process lives until the library has called back; it is given no object of ours.
+            let rc = wait(|done, mark| unsafe {
+                (self.library.register_client)(&raw const named, uid, gid, null_mut(), done, mark)
+            });
+            self.check(rc, || format!("registering rank {} of {}", local.rank, namespace.name))?;
+            environments.push(self.environment(&named)?);
+        }
+        Ok(FromPmix::Registered { namespace: namespace.name.clone(), environments })
+    }
+
+    /// The variables that a rank needs.
+    fn environment(&self, of: &abi::Proc) -> Result<Vec<EnvVar>, Failure> {
+        // SAFETY: takes integers; one null pointer is an empty environment. The library grows it by the C library's means.
+        let mut variables = unsafe { libc::calloc(1, size_of::<*mut c_char>()) }.cast::<*mut c_char>();
+        // SAFETY: the process and the environment are valid for the call.
+        let rc = unsafe { (self.library.setup_fork)(of, &raw mut variables) };
+        // SAFETY: an environment is an array of texts up to a null pointer.
+        let texts = unsafe { values::texts(variables.cast_const().cast()) };
+        for position in 0..texts.len() {
+            // SAFETY: the environment is ours: allocated texts in an allocated array, none of which is used afterwards.
+            unsafe { libc::free((*variables.add(position)).cast()) };
+        }
+        // SAFETY: as above.
+        unsafe { libc::free(variables.cast()) };
+        self.check(rc, || format!("preparing the environment of rank {}", of.rank))?;
+        let variable = |text: &String| {
+            let (name, value) = text.split_once('=')?;
+            Some(EnvVar { name: name.to_owned(), value: Some(value.to_owned()) })
+        };
+        Ok(texts.iter().filter_map(variable).collect())
+    }
+
+    /// Forgets a namespace and removes its folder.
+    pub fn deregister(&mut self, name: &str) {
+        let Some(folder) = self.namespaces.remove(name) else { return };
+        if let Ok(named) = proc(name, 0) {
+            wait(|done, mark| {
+                // SAFETY: the name's field has the length that is read and lives until the library has called back.
+                unsafe { (self.library.deregister_nspace)(named.namespace.as_ptr(), done, mark) };
+                status::SUCCESS
+            });
+        }
+        // What cannot be removed is in a folder that the agent removes.
+        let _ = fs::remove_dir_all(folder);
+    }
+
+    /// Asks a rank here for what it has put; the answer goes to the agent.
+    pub fn fetch(&self, host: &Host, token: u64, of: &Proc) {
+        let rc = match proc(&of.namespace, of.rank) {
+            // SAFETY: the process is copied by the call; the mark is a number.
+            Ok(of) => unsafe {
+                (self.library.dmodex_request)(
+                    &raw const of,
+                    upcalls::fetched,
+                    std::ptr::without_provenance_mut(token as usize),
+                )
+            },
+            Err(_) => status::BAD_PARAM,
+        };
+        if rc != status::SUCCESS {
+            host.tell(upcalls::not_fetched(token, rc));
+        }
+    }
+
+    /// Tells the ranks here of an event.
+    ///
+    /// # Errors
+    /// When the process's name cannot be said.
+    pub fn notify(&self, event: Status, of: &Proc) -> Result<(), Failure> {
+        let of = proc(&of.namespace, of.rank)?;
+        let mut infos = Infos::new();
+        infos.proc(c"pmix.evproc", of);
+        // Without a callback the arrays are copied, or done with, when the call returns.
+        // SAFETY: process and array are valid for the call. A refusal means that nobody here wants to know.
+        unsafe {
+            (self.library.notify_event)(
+                event,
+                &raw const of,
+                RANGE_LOCAL,
+                infos.pointer(),
+                infos.len(),
+                None,
+                null_mut(),
+            );
+        }
+        Ok(())
+    }
+
+    /// Ends the server and removes everything that it and its ranks have put into its folder.
+    pub fn finish(mut self) {
+        let names: Vec<String> = self.namespaces.keys().cloned().collect();
+        for name in names {
+            self.deregister(&name);
+        }
+        // SAFETY: the server runs, and nothing calls the library any more.
+        unsafe { (self.library.server_finalize)() };
+        empty(&self.folder);
+    }
+
+    fn check(&self, rc: Status, what: impl FnOnce() -> String) -> Result<(), Failure> {
+        if rc == status::SUCCESS || rc == status::OPERATION_SUCCEEDED {
+            return Ok(());
+        }
+        Err(refused(&self.library, &what(), rc))
+    }
+}
+
+fn refused(library: &Library, what: &str, rc: Status) -> Failure {
+    Failure::Refused { what: what.to_owned(), library: library.path.clone(), words: library.words_for(rc) }
+}
+
+/// Settings that a library reads while it starts. What people have set stays.
+///
+/// # Safety
+/// No other thread reads or writes the environment while this runs.
+unsafe fn settings() {
+    // Job data by messages instead of shared files: the only way that every release understands of every other.
+    // SAFETY: this function's contract.
+    unsafe { process::set_default("PMIX_MCA_gds", "hash".as_ref()) };
+}
+
+/// Settings of a library that lies in a folder of ours: where its plugins and texts are, instead of where it was built for.
+///
+/// # Safety
+/// No other thread reads or writes the environment while this runs.
+unsafe fn settings_beside(library: &Library) {
+    if let Some(plugins) = library::plugins_beside(&library.path) {
+        // SAFETY: this function's contract.
+        unsafe { process::set_default("PMIX_PKGLIBDIR", plugins.as_os_str()) };
+    }
+    if let Some(texts) = library::texts_beside(&library.path) {
+        // SAFETY: this function's contract.
+        unsafe { process::set_default("PMIX_PKGDATADIR", texts.as_os_str()) };
+    }
+}
+
+/// The folder, if it is empty: at the end everything in it is removed.
+fn empty_folder(name: &str) -> Result<PathBuf, Failure> {
+    let folder = PathBuf::from(name);
+    let bad = |why: String| Failure::Folder { folder: folder.clone(), why };
+    let mut entries = fs::read_dir(&folder).map_err(|error| bad(error.to_string()))?;
+    if entries.next().is_some() {
+        return Err(bad("it is not empty".to_owned()));
+    }
+    Ok(folder)
+}
+
+/// Makes a folder that nobody but its owner can look into.
+fn make_folder(folder: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(folder)?;
+    if fs::metadata(folder)?.uid() != uid {
+        chown(folder, Some(uid), Some(gid))?;
+    }
+    Ok(())
+}
+
+/// Removes what is in a folder, as far as possible.
+fn empty(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        // What cannot be removed is in a folder that the agent removes.
+        let _ = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+    }
+}
+
+/// Where a call of the library tells its end.
+#[derive(Debug, Default)]
+struct Ended {
+    status: Mutex<Option<Status>>,
+    told: Condvar,
+}
+
+extern "C" fn ended(status: Status, mark: *mut c_void) {
+    // SAFETY: the mark is the pointer of `wait`, which has let go of one reference for this one call.
+    let end = unsafe { Arc::from_raw(mark.cast::<Ended>()) };
+    *end.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
+    end.told.notify_all();
+}
+
+/// Makes a call that ends by a callback, and waits for that. Not to be used in the library's own thread.
+fn wait(call: impl FnOnce(OpDone, *mut c_void) -> Status) -> Status {
+    let end = Arc::new(Ended::default());
+    let mark = Arc::into_raw(Arc::clone(&end));
+    let rc = call(ended, mark.cast_mut().cast());
+    if rc != status::SUCCESS {
+        // SAFETY: with any other answer there is no callback, so that its reference is left to us.
+        drop(unsafe { Arc::from_raw(mark) });
+        return rc;
+    }
+    let mut known = end.status.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        if let Some(rc) = *known {
+            return rc;
+        }
+        known = end.told.wait(known).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_with_something_in_it_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let name = folder.path().to_string_lossy().into_owned();
+        assert!(empty_folder(&name).is_ok());
+        fs::write(folder.path().join("precious"), "x").expect("written");
+        let error = empty_folder(&name).unwrap_err().to_string();
+        assert_eq!(error, format!("{name} cannot be used as the PMIx server's folder: it is not empty"));
+        assert!(empty_folder("/nowhere/at/all").is_err());
+    }
+
+    #[test]
+    fn emptying_spares_the_folder_itself_and_what_links_lead_to() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let elsewhere = tempfile::tempdir().expect("a folder");
+        fs::write(elsewhere.path().join("precious"), "x").expect("written");
+        fs::create_dir_all(folder.path().join("a/b")).expect("made");
+        fs::write(folder.path().join("a/b/file"), "x").expect("written");
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("link")).expect("linked");
+        empty(folder.path());
+        assert_eq!(fs::read_dir(folder.path()).expect("still there").count(), 0);
+        assert!(elsewhere.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_call_is_waited_for_in_another_thread_and_a_refusal_is_not() {
+        let rc = wait(|done, mark| {
+            let mark = mark.expose_provenance();
+            std::thread::spawn(move || done(-18, std::ptr::with_exposed_provenance_mut(mark)));
+            status::SUCCESS
+        });
+        assert_eq!(rc, -18);
+        assert_eq!(wait(|_, _| status::BAD_PARAM), status::BAD_PARAM);
+        assert_eq!(wait(|_, _| status::OPERATION_SUCCEEDED), status::OPERATION_SUCCEEDED);
+    }
+}

@@ -1,0 +1,90 @@
+//! Real ranks of both Open MPIs under real servers.
+
+mod rig;
+
+use rig::{Mpi, Rig, ours, system_library, wheel_library};
+
+/// Two ranks on each of so many nodes add up and end well.
+fn allreduce(nodes: usize, library: &str, mpi: Mpi) -> Rig {
+    let mut rig = Rig::start(nodes, &[library], mpi).env("OMPI_MCA_btl", "tcp,self");
+    rig.ready();
+    let namespace = rig.namespace("allreduce", 2);
+    rig.launch(&namespace, &mpi.program("init_allreduce"), &[]);
+    let ends = rig.finish();
+    let size = namespace.size;
+    for rank in 0..size {
+        let end = &ends[&("allreduce".to_owned(), rank)];
+        assert!(end.status.success(), "rank {rank}: {end:?}");
+        assert!(end.output.contains(&format!("rank {rank} of {size} on ")), "rank {rank}: {end:?}");
+        // Nothing but its own words: the library is quiet with every client.
+        let lines = if rank == 0 { 2 } else { 1 };
+        assert_eq!(end.output.lines().count(), lines, "rank {rank}: {end:?}");
+    }
+    assert_eq!(rig.told.connected.len(), size as usize);
+    assert_eq!(rig.told.finalised.len(), size as usize);
+    // One node's fences end within the library.
+    assert_eq!(rig.told.fences == 0, nodes == 1, "{} fences", rig.told.fences);
+    rig
+}
+
+#[test]
+fn open_mpi_4_with_our_library() {
+    allreduce(1, &ours(), Mpi::Four);
+}
+
+#[test]
+fn open_mpi_5_with_our_library() {
+    allreduce(1, &ours(), Mpi::Five);
+}
+
+#[test]
+fn open_mpi_4_with_library_5() {
+    allreduce(1, &wheel_library(), Mpi::Four);
+}
+
+#[test]
+fn open_mpi_5_with_library_5() {
+    allreduce(1, &wheel_library(), Mpi::Five);
+}
+
+#[test]
+fn open_mpi_4_with_the_systems_library() {
+    allreduce(1, system_library(), Mpi::Four);
+}
+
+#[test]
+fn open_mpi_4_over_two_nodes() {
+    allreduce(2, &ours(), Mpi::Four);
+}
+
+#[test]
+fn open_mpi_5_over_two_nodes() {
+    allreduce(2, &ours(), Mpi::Five);
+}
+
+/// Aborts, and what was then said by the ranks themselves and by way of the server.
+fn abort(mpi: Mpi) -> (String, String) {
+    let mut rig = Rig::start(1, &[&ours()], mpi);
+    rig.ready();
+    let namespace = rig.namespace("abort", 2);
+    rig.launch(&namespace, &mpi.program("abort7"), &["1".to_owned()]);
+    let ends = rig.finish();
+    let [(proc, status, _)] = rig.told.aborts.as_slice() else { panic!("{:?} {ends:?}", rig.told) };
+    assert_eq!((proc.namespace.as_str(), proc.rank, *status), ("abort", 1, 7));
+    (ends.values().map(|end| end.output.as_str()).collect(), rig.told.log.clone())
+}
+
+const BANNER: &str = "MPI_ABORT was invoked on rank 1 in communicator MPI_COMM_WORLD";
+
+#[test]
+fn open_mpi_4_aborts_with_its_status() {
+    // It writes its banner itself.
+    let (said, logged) = abort(Mpi::Four);
+    assert!(said.contains(BANNER) && logged.is_empty(), "{said:?} {logged:?}");
+}
+
+#[test]
+fn open_mpi_5_aborts_with_its_status_and_its_words_are_logged() {
+    let (said, logged) = abort(Mpi::Five);
+    assert!(logged.contains(BANNER) && said.is_empty(), "{said:?} {logged:?}");
+}

@@ -123,6 +123,8 @@ impl Server {
             }
             FromPmix::Abort { proc, status, message } => {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
+                    // Open MPI 4 has no words of its own and sends these.
+                    let message = if message == "N/A" { String::new() } else { message };
                     out.push(Action::Abort { group, rank: Rank(proc.rank), code: status, message });
                 }
             }

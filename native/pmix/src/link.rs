@@ -95,6 +95,7 @@ fn token_of(message: &FromPmix) -> Option<u64> {
         | FromPmix::Registered { .. }
         | FromPmix::Connected { .. }
         | FromPmix::Finalised { .. }
+        | FromPmix::Drained { .. }
         | FromPmix::Abort { .. } => None,
     }
 }

@@ -50,6 +50,7 @@ impl Rig {
         match message {
             FromPmix::Connected { proc } => self.told.connected.push(proc),
             FromPmix::Finalised { proc } => self.told.finalised.push(proc),
+            FromPmix::Drained { .. } => {}
             FromPmix::Abort { proc, status, message } => {
                 self.told.aborts.push((proc, status, message));
                 self.kill_ranks();

@@ -1,7 +1,7 @@
 //! From what the user asked for and the hosts there are to a plan: a pure value that says which rank runs where.
 
 pub mod detect;
-mod open_mpi;
+pub mod open_mpi;
 pub mod placement;
 #[expect(clippy::module_inception, reason = "the plan itself is one of the plan's parts")]
 mod plan;

@@ -6,6 +6,16 @@ use std::fmt::Write as _;
 
 use super::rank_env::{RankFacts, Strength};
 
+/// Variables that name a folder for shared memory: of Open MPI 4 and 5. Each host has one of its own.
+pub const SHARED_MEMORY_FOLDERS: [&str; 2] =
+    ["OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_directory"];
+
+/// Whether a variable that a rank has is its own, and not for the ranks that it spawns: Open MPI hands all on that it knows.
+pub fn is_of_one_rank(name: &str) -> bool {
+    ["PMIX_", "OMPI_COMM_WORLD_", "MUSTER_"].iter().any(|start| name.starts_with(start))
+        || SHARED_MEMORY_FOLDERS.contains(&name)
+}
+
 /// Calls `set` for each variable, with its reason.
 pub(super) fn entries(facts: &RankFacts<'_>, set: &mut impl FnMut(&'static str, String, Strength, &'static str)) {
     use Strength::{Default, Fixed};

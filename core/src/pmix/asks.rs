@@ -10,6 +10,7 @@ use muster_protocol::{Group, Rank};
 use super::action::Action;
 use super::server::Server;
 use super::status;
+use crate::plan::open_mpi::is_of_one_rank;
 
 /// Room that a question's frame needs beside its data.
 const FRAME_ROOM_BYTES: usize = 64 << 10;
@@ -210,7 +211,7 @@ fn spawn_app(app: SpawnProgram, common: &[EnvVar]) -> SpawnApp {
         info.push(EnvVar { name: "wdir".to_owned(), value: Some(wdir) });
     }
     let variable = |text: &String| {
-        let (name, value) = text.split_once('=')?;
+        let (name, value) = text.split_once('=').filter(|(name, _)| !is_of_one_rank(name))?;
         Some(EnvVar { name: name.to_owned(), value: Some(value.to_owned()) })
     };
     let argv = match app.argv.split_first() {

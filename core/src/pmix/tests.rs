@@ -274,7 +274,7 @@ fn a_spawn_says_what_the_program_wants_in_words_that_the_root_knows() {
     let program = SpawnProgram {
         program: "./child".into(),
         argv: vec!["child".into(), "x".into()],
-        env: vec!["OMPI_PARENT_PORT=p=1".into()],
+        env: vec!["OMPI_PARENT_PORT=p=1".into(), "PMIX_RANK=1".into(), "OMPI_MCA_btl_sm_backing_directory=/x".into()],
         wdir: Some("/w".into()),
         count: 2,
         info: vec![var("pmix.host", "b")],

@@ -28,6 +28,7 @@ mod muster;
 mod namespaces;
 mod parallel;
 mod proc;
+pub mod rig;
 mod sshd;
 mod switch;
 mod worker;

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use muster_cluster::{Cluster, Cmd, Leftover, Output, PATIENCE, Proc, cluster_or_skip, eventually, workspace};
+use muster_cluster::rig::{Rig, said};
+use muster_cluster::{Cluster, Cmd, Output, PATIENCE, cluster_or_skip, eventually, workspace};
 use nix::sys::signal::Signal;
 
 const MPIS: [&str; 3] = ["mpich4", "mpich5", "impi"];
@@ -11,66 +12,6 @@ const CAN_SPAWN: [&str; 4] = ["-genv", "MPIR_CVAR_CH4_NETMOD=ofi", "-genv", "FI_
 
 fn program(mpi: &str, name: &str) -> PathBuf {
     workspace::test_program(mpi, name).expect("built")
-}
-
-/// A cluster with its agents.
-struct Rig {
-    cluster: Cluster,
-    agents: Vec<Proc>,
-}
-
-impl Rig {
-    fn new(cluster: Cluster) -> Self {
-        let agents = cluster.start_agents(&[]).expect("agents");
-        Self { cluster, agents }
-    }
-
-    fn muster(&self, hosts: &str, options: &[&str]) -> Cmd {
-        self.cluster.muster(hosts).expect("built").args(options)
-    }
-
-    /// Runs a job to its end; nothing of it may be left when the launcher is back.
-    fn run(&self, cmd: Cmd) -> Output {
-        let output = self.cluster.launcher().run(cmd.timeout(PATIENCE)).expect("it ends");
-        for index in 0..self.cluster.len() {
-            let host = self.cluster.host(index);
-            assert_eq!(host.ranks().expect("processes"), [], "{}: {}", host.name(), output.stderr_text());
-        }
-        output
-    }
-
-    /// Lines of a job that ends well and says nothing but them, in alphabetical order.
-    fn lines(&self, cmd: Cmd) -> Vec<String> {
-        let what = cmd.to_string();
-        let output = self.run(cmd).ok().expect(&what);
-        assert_eq!(stderr(&output), "", "{what}");
-        let mut lines: Vec<_> = output.stdout_text().lines().map(str::to_owned).collect();
-        lines.sort();
-        lines
-    }
-
-    /// The agents are still the same processes, and nothing but what `spared` names is left on their hosts.
-    fn assert_clean(&self, spared: &[&str]) {
-        for (index, agent) in self.agents.iter().enumerate() {
-            assert!(agent.try_wait().expect("status").is_none(), "an agent ended: {}", agent.stderr_so_far());
-            let mut left = self.cluster.host(index).leftovers().expect("leftovers");
-            left.retain(
-                |l| !matches!(l, Leftover::File(path) if spared.iter().any(|s| path.to_string_lossy().contains(s))),
-            );
-            assert_eq!(left, [], "h{index}");
-        }
-    }
-}
-
-/// Standard error without the lines about waiting, which only come when the machine is busy.
-fn stderr(output: &Output) -> String {
-    let stderr = output.stderr_text();
-    stderr.lines().filter(|line| !line.starts_with("muster: waiting for ")).collect::<Vec<_>>().join("\n")
-}
-
-/// What muster itself says; ranks write to standard error, too.
-fn said(output: &Output) -> String {
-    stderr(output).lines().filter(|line| line.starts_with("muster: ")).collect::<Vec<_>>().join("\n")
 }
 
 /// What every MPI has to do with 16 ranks on 8 hosts, one job after the other on the same agents.

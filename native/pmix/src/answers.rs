@@ -49,7 +49,7 @@ pub fn hand_on(host: &Host, message: ToPmix) -> Option<ToPmix> {
         ToPmix::Grouped { token, status, members, context, endpoint } => {
             finish(host.take(token), |waiting| match waiting {
                 Waiting::Info(done, mark) => {
-                    match group(&members, context, endpoint.into()) {
+                    match group(&members, context, &endpoint) {
                         Ok(infos) => {
                             let mut infos = Box::new(infos);
                             let (pointer, length) = (infos.pointer(), infos.len());
@@ -103,7 +103,7 @@ fn spawned(done: crate::abi::SpawnDone, mark: *mut c_void, status: Status, names
     }
 }
 
-fn group(members: &[Proc], context: Option<u64>, endpoint: Vec<u8>) -> Result<Infos, BadValue> {
+fn group(members: &[Proc], context: Option<u64>, endpoint: &[u8]) -> Result<Infos, BadValue> {
     let mut infos = Infos::new();
     if !members.is_empty() {
         let members: Result<Vec<_>, _> = members.iter().map(|member| proc(&member.namespace, member.rank)).collect();
@@ -113,7 +113,8 @@ fn group(members: &[Proc], context: Option<u64>, endpoint: Vec<u8>) -> Result<In
         infos.size(c"pmix.grp.ctxid", context as usize);
     }
     if !endpoint.is_empty() {
-        infos.bytes(c"pmix.grp.endpt", endpoint);
+        // Some releases take these bytes for themselves.
+        infos.loose_bytes(c"pmix.grp.endpt", endpoint);
     }
     Ok(infos)
 }
@@ -137,9 +138,9 @@ mod tests {
             // SAFETY: what `Infos` has built is valid.
             infos.list().iter().map(|info| unsafe { values::shown(info) }).collect()
         };
-        let full = group(&members, Some(100), vec![7]).expect("it can be said");
+        let full = group(&members, Some(100), &[7]).expect("it can be said");
         assert_eq!(shown(full), ["pmix.grp.mbrs={j:1 j:2}", "pmix.grp.ctxid=100", "pmix.grp.endpt=[7]"]);
-        assert!(group(&[], None, vec![]).expect("it can be said").is_empty());
-        assert!(group(&[Proc { namespace: "n".repeat(256), rank: 0 }], None, vec![]).is_err());
+        assert!(group(&[], None, &[]).expect("it can be said").is_empty());
+        assert!(group(&[Proc { namespace: "n".repeat(256), rank: 0 }], None, &[]).is_err());
     }
 }

@@ -73,6 +73,20 @@ enum Kept {
 pub struct Infos {
     list: Vec<Info>,
     kept: Vec<Kept>,
+    /// Positions in `list` of bytes that the library may have kept.
+    loose: Vec<usize>,
+}
+
+impl Drop for Infos {
+    fn drop(&mut self) {
+        for position in &self.loose {
+            if let Some(info) = self.list.get(*position) {
+                // SAFETY: the type of this one is that of bytes. They were made by the C library's means, or they were kept by
+                // the library, which has put a null pointer here.
+                unsafe { libc::free(info.value.data.bytes.bytes.cast()) };
+            }
+        }
+    }
 }
 
 impl Infos {
@@ -150,15 +164,18 @@ impl Infos {
         self.kept.push(Kept::Proc(boxed));
     }
 
-    /// Bytes.
-    pub fn bytes(&mut self, key: &CStr, value: Vec<u8>) {
-        self.blob(key, kind::BYTE_OBJECT, value);
-    }
-
-    fn blob(&mut self, key: &CStr, kind: u16, mut value: Vec<u8>) {
-        let bytes = ByteObject { bytes: value.as_mut_ptr().cast(), size: value.len() };
-        self.add(key, kind, |data| data.bytes = bytes);
-        self.kept.push(Kept::Bytes(value));
+    /// Bytes that the library may keep: then it frees them, and says so by a null pointer in place of theirs.
+    pub fn loose_bytes(&mut self, key: &CStr, value: &[u8]) {
+        // SAFETY: takes a number; what it gives is null or so many bytes.
+        let copy = unsafe { libc::malloc(value.len()) }.cast::<u8>();
+        if copy.is_null() {
+            return;
+        }
+        // SAFETY: both have this length, and one was made just now.
+        unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), copy, value.len()) };
+        let bytes = ByteObject { bytes: copy.cast(), size: value.len() };
+        self.loose.push(self.list.len());
+        self.add(key, kind::BYTE_OBJECT, |data| data.bytes = bytes);
     }
 
     /// A node or process map, which is text for libraries whose maps have no type of their own.
@@ -171,7 +188,10 @@ impl Infos {
         }
         let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
         // Its terminator belongs to it.
-        self.blob(key, kind::REGEX, text.into_bytes_with_nul());
+        let mut bytes = text.into_bytes_with_nul();
+        let object = ByteObject { bytes: bytes.as_mut_ptr().cast(), size: bytes.len() };
+        self.add(key, kind::REGEX, |data| data.bytes = object);
+        self.kept.push(Kept::Bytes(bytes));
         Ok(())
     }
 
@@ -267,7 +287,7 @@ mod tests {
         infos.map(c"pmix.nmap", "raw:a,b", true).unwrap();
         infos.map(c"pmix.pmap", "raw:0;1", false).unwrap();
         infos.proc(c"pmix.parent", proc("job.0", 7).unwrap());
-        infos.bytes(c"pmix.grp.endpt", vec![1, 2]);
+        infos.loose_bytes(c"pmix.grp.endpt", &[1, 2]);
         infos.size(c"pmix.grp.ctxid", 9);
         infos.infos(c"pmix.pdata", inner);
         infos.procs(c"pmix.grp.mbrs", vec![proc("job.0", 1).unwrap(), proc("job.0", 2).unwrap()]);
@@ -289,6 +309,21 @@ mod tests {
                 "pmix.grp.mbrs={job.0:1 job.0:2}",
             ]
         );
+    }
+
+    #[test]
+    fn bytes_that_the_library_has_kept_are_not_freed_again() {
+        let mut infos = Infos::new();
+        infos.loose_bytes(c"kept", &[1, 2, 3]);
+        infos.loose_bytes(c"left", &[4]);
+        // SAFETY: two infos, the first of which is bytes; what is done to it is what the library does.
+        unsafe {
+            let kept = &mut (*infos.pointer()).value.data.bytes;
+            assert_eq!(values::bytes(kept.bytes, kept.size), [1, 2, 3]);
+            libc::free(kept.bytes.cast());
+            kept.bytes = std::ptr::null_mut();
+        }
+        drop(infos);
     }
 
     #[test]

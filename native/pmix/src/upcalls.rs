@@ -341,6 +341,11 @@ unsafe extern "C" fn group(
     done: Option<InfoDone>,
     mark: *mut c_void,
 ) -> Status {
+    // A group's end needs nobody else. It must be "done" at once: some releases ask twice otherwise, with one callback for both,
+    // and use it after they have freed it.
+    if op != GROUP_CONSTRUCT {
+        return status::OPERATION_SUCCEEDED;
+    }
     // SAFETY: the library names a text and arrays of these lengths for the time of the call.
     let (id, procs, infos) =
         unsafe { (values::text(id), values::procs(procs, procs_length), values::slice(infos, infos_length)) };
@@ -348,9 +353,8 @@ unsafe extern "C" fn group(
     // SAFETY: the library's value is what its type says.
     let endpoint = values::find(infos, "pmix.grp.endpt").and_then(|value| unsafe { values::blob(value) });
     let endpoint = ByteVec::from(endpoint.unwrap_or_default());
-    let op = if op == GROUP_CONSTRUCT { GroupOp::Construct } else { GroupOp::Destruct };
     let waiting = done.map(|done| Waiting::Info(done, Mark(mark)));
-    ask(waiting, |token| FromPmix::Group { token, op, id, procs, context, endpoint })
+    ask(waiting, |token| FromPmix::Group { token, op: GroupOp::Construct, id, procs, context, endpoint })
 }
 
 /// The handler for every event that concerns this server itself. There is nothing to do: the agent sees ranks end by itself, and a

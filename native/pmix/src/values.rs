@@ -245,7 +245,7 @@ mod tests {
         let mut infos = Infos::new();
         infos.text(c"pmix.wdir", "/tmp").unwrap();
         infos.flag(c"pmix.flag", true);
-        infos.bytes(c"pmix.blob", vec![1]);
+        infos.loose_bytes(c"pmix.blob", &[1]);
         // SAFETY: what `Infos` has built is valid.
         let words = unsafe { words(infos.pointer(), infos.len()) };
         let words: Vec<(&str, Option<&str>)> = words.iter().map(|w| (w.name.as_str(), w.value.as_deref())).collect();

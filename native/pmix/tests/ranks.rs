@@ -2,7 +2,8 @@
 
 mod rig;
 
-use rig::{Mpi, Rig, ours, system_library, wheel_library};
+use rig::places::{oldest_library, ours, system_library, wheel_library};
+use rig::{Mpi, Rig};
 
 /// Two ranks on each of so many nodes add up and end well.
 fn allreduce(nodes: usize, library: &str, mpi: Mpi) -> Rig {
@@ -27,24 +28,26 @@ fn allreduce(nodes: usize, library: &str, mpi: Mpi) -> Rig {
     rig
 }
 
-#[test]
-fn open_mpi_4_with_our_library() {
-    allreduce(1, &ours(), Mpi::Four);
+/// Every client under one library.
+fn every_client(library: &str) {
+    for mpi in [Mpi::Four, Mpi::FourWheel, Mpi::Five] {
+        allreduce(1, library, mpi);
+    }
 }
 
 #[test]
-fn open_mpi_5_with_our_library() {
-    allreduce(1, &ours(), Mpi::Five);
+fn every_open_mpi_with_our_library() {
+    every_client(&ours());
 }
 
 #[test]
-fn open_mpi_4_with_library_5() {
-    allreduce(1, &wheel_library(), Mpi::Four);
+fn every_open_mpi_with_library_5() {
+    every_client(&wheel_library());
 }
 
 #[test]
-fn open_mpi_5_with_library_5() {
-    allreduce(1, &wheel_library(), Mpi::Five);
+fn every_open_mpi_with_the_oldest_library() {
+    every_client(&oldest_library());
 }
 
 #[test]

@@ -12,6 +12,9 @@ const SUCCESS: i32 = 0;
 /// `PMIX_ERR_NOT_FOUND`.
 const NOT_FOUND: i32 = -46;
 
+/// `PMIX_ERR_PROC_ABORTED_BY_SIG`.
+const ABORTED_BY_SIGNAL: i32 = -402;
+
 /// What the servers have told.
 #[derive(Debug, Default)]
 pub(crate) struct Told {
@@ -44,9 +47,10 @@ pub(super) struct State {
 const FENCE: u8 = 0;
 const CONNECT: u8 = 1;
 const DISCONNECT: u8 = 2;
+const CONSTRUCT: u8 = 3;
 
 impl Rig {
-    pub(super) fn answer(&mut self, server: usize, message: FromPmix) {
+    pub(crate) fn answer(&mut self, server: usize, message: FromPmix) {
         match message {
             FromPmix::Connected { proc } => self.told.connected.push(proc),
             FromPmix::Finalised { proc } => self.told.finalised.push(proc),
@@ -77,13 +81,10 @@ impl Rig {
                 self.say(server, &ToPmix::Done { token, status: SUCCESS });
             }
             FromPmix::Spawn { token, parent, apps, .. } => self.spawn(server, token, &parent, &apps),
-            FromPmix::Group { token, op, procs, context, endpoint, .. } => {
+            FromPmix::Group { token, op, procs, endpoint, .. } => {
                 self.told.groups += 1;
-                self.answering.contexts += 1;
-                let construct = op == GroupOp::Construct;
-                let context = (construct && context).then_some(99 + self.answering.contexts);
-                let members = if construct { procs } else { vec![] };
-                self.say(server, &ToPmix::Grouped { token, status: SUCCESS, members, context, endpoint });
+                assert_eq!(op, GroupOp::Construct, "the end of a group concerns nobody else");
+                self.collect(CONSTRUCT, procs, (server, token, endpoint.into()));
             }
             FromPmix::Publish { .. } | FromPmix::Lookup { .. } | FromPmix::Unpublish { .. } => {
                 self.names(server, message);
@@ -94,8 +95,26 @@ impl Rig {
         }
     }
 
-    /// Ends a collective operation when every node with a participant has come to it.
+    /// Tells everybody that a rank is dead, and waits for it no more.
+    pub(super) fn announce(&mut self, key: &(String, u32)) {
+        self.homes.remove(key);
+        let proc = Proc { namespace: key.0.clone(), rank: key.1 };
+        for server in 0..self.servers.len() {
+            self.say(server, &ToPmix::Notify { event: ABORTED_BY_SIGNAL, proc: proc.clone() });
+        }
+        let keys: Vec<_> = self.answering.collectives.keys().cloned().collect();
+        for (sort, procs) in keys {
+            self.end_collective(sort, procs);
+        }
+    }
+
     fn collect(&mut self, sort: u8, procs: Vec<Proc>, contribution: Contribution) {
+        self.answering.collectives.entry((sort, procs.clone())).or_default().push(contribution);
+        self.end_collective(sort, procs);
+    }
+
+    /// Ends a collective operation if every node with a participant has come to it.
+    fn end_collective(&mut self, sort: u8, procs: Vec<Proc>) {
         let takes_part = |key: &(String, u32), proc: &Proc| {
             proc.namespace == key.0 && (proc.rank == key.1 || proc.rank == muster_protocol::pmix::RANK_WILDCARD)
         };
@@ -108,19 +127,19 @@ impl Rig {
         nodes.sort_unstable();
         nodes.dedup();
         let key = (sort, procs);
-        let here = self.answering.collectives.entry(key.clone()).or_default();
-        here.push(contribution);
-        if here.len() < nodes.len() {
+        if self.answering.collectives.get(&key).map_or(0, Vec::len) < nodes.len() {
             return;
         }
         let all = self.answering.collectives.remove(&key).unwrap_or_default();
         let data: Vec<u8> = all.iter().flat_map(|(_, _, data)| data.clone()).collect();
+        self.answering.contexts += 1;
+        let context = (sort == CONSTRUCT).then_some(99 + self.answering.contexts);
         for (server, token, _) in all {
-            let data = ByteVec::from(data.clone());
-            let answer = if sort == FENCE {
-                ToPmix::Data { token, status: SUCCESS, data }
-            } else {
-                ToPmix::Done { token, status: SUCCESS }
+            let (status, data) = (SUCCESS, ByteVec::from(data.clone()));
+            let answer = match sort {
+                FENCE => ToPmix::Data { token, status, data },
+                CONSTRUCT => ToPmix::Grouped { token, status, members: key.1.clone(), context, endpoint: data },
+                _ => ToPmix::Done { token, status },
             };
             self.say(server, &answer);
         }

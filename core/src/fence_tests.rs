@@ -234,3 +234,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn nobody_waits_for_a_host_that_has_left_and_what_it_still_brings_is_dropped() {
+    let mut merge = FenceMerge::new(Group(0), HostSet::first(3));
+    merge.contribute(0, [HostIndex(0)].into_iter().collect(), vec![Bytes::from("a")]).unwrap();
+    merge.contribute(0, [HostIndex(1)].into_iter().collect(), vec![Bytes::from("b")]).unwrap();
+    assert_eq!(merge.poll(), None);
+    merge.leave(&[HostIndex(2)].into_iter().collect());
+    assert_eq!(merge.poll().map(|c| c.hosts), Some(HostSet::first(2)));
+    let late = merge.contribute(0, [HostIndex(2)].into_iter().collect(), vec![Bytes::from("c")]);
+    assert_eq!(late, Ok(Offered::Known));
+    merge.done(0).unwrap();
+    // One that has left comes with others, from a node that does not know.
+    merge.contribute(1, HostSet::first(3), vec![Bytes::from("abc")]).unwrap();
+    assert_eq!(merge.poll().map(|c| c.hosts), Some(HostSet::first(2)));
+}

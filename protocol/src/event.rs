@@ -128,6 +128,11 @@ pub enum Event {
         /// The words, line ends included.
         text: String,
     },
+    /// A failure that would end another job: this one goes on without those who are dead.
+    WentOn {
+        /// What happened, as a sentence.
+        cause: String,
+    },
     /// A connected host is lost.
     HostLost {
         /// Its name.

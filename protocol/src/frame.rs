@@ -93,6 +93,8 @@ kinds! {
     FenceDown = 20, Fence;
     /// Tell what a rank of yours has put.
     Fetch = 21, Control;
+    /// Ranks have died and the job goes on.
+    Dead = 22, Control;
     /// Hosts that are connected below the sender.
     Joined = 30, Control;
     /// A host that cannot be connected yet, and why.

@@ -143,6 +143,9 @@ impl Job {
         if self.cause.is_none() && self.setup.pmi_required && size > 1 && self.table.nobody_spoke() {
             self.cause = Some(Cause::Singletons { ranks: size });
         }
+        if let Some(cause) = self.survival.nobody() {
+            self.cause.get_or_insert(cause);
+        }
         let end = self.end_message();
         self.broadcast(&end);
     }

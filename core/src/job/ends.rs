@@ -14,8 +14,11 @@ impl Job {
         let Some(group) = self.table.groups.get_mut(&message.group) else { return };
         group.initialised = true;
         if let Some((proc, code)) = group.untouched_end {
-            let place = self.table.place(proc);
-            self.fail(Cause::NeverCame { place, code });
+            let cause = Cause::NeverCame { place: self.table.place(proc), code };
+            if self.goes_on() {
+                return self.go_on_without(cause, &[proc]);
+            }
+            self.fail(cause);
         }
     }
 
@@ -55,13 +58,21 @@ impl Job {
             // No order went out, so the agent acts on its own: its lease is over, and it serves this job no longer.
             let host = self.table.place(exit.proc).host;
             let why = "its agent has ended its ranks: it had not heard from the launcher for as long as they may live";
-            self.fail(Cause::HostLost { host, why: why.to_owned() });
+            let cause = Cause::HostLost { host, why: why.to_owned() };
+            if self.goes_on() {
+                return self.go_on_without(cause, &[exit.proc]);
+            }
+            self.fail(cause);
             return;
         }
         if let Some(cause) = self.failure(group, exit) {
+            if self.goes_on() {
+                return self.go_on_without(cause, &[exit.proc]);
+            }
             self.fail_by_end(cause, exit);
             return;
         }
+        self.survival.survived |= exit.phase == Phase::Finalised || exit.end == ProcEnd::Exited(0);
         match (exit.phase, &exit.end) {
             (Phase::Untouched, ProcEnd::Exited(code)) => {
                 if let Some(state) = self.table.groups.get_mut(&group) {
@@ -136,11 +147,15 @@ impl Job {
         let name = host.name.clone();
         self.emit(Event::HostLost { host: name.clone(), why: lost.why.clone() });
         let gone = self.bury(lost.host);
+        let died = gone.iter().copied().filter(|id| self.table.proc(*id).is_some_and(|p| p.lost)).collect::<Vec<_>>();
         if !gone.is_empty() {
             self.acts.push(JobAct::OutputLost(gone));
         }
         let cause = Cause::HostLost { host: name, why: lost.why.clone() };
-        if self.stage == Stage::Closing {
+        if self.stage == Stage::Running && self.goes_on() {
+            self.go_on_without(cause, &died);
+            self.settle();
+        } else if self.stage == Stage::Closing {
             // It never confirmed: output of its ranks may be missing and processes may be left, so this is no success.
             self.cause.get_or_insert(cause);
             self.settle();

@@ -25,7 +25,10 @@ impl Job {
         }
         match self.stage {
             Stage::Connecting if self.table.hosts.iter().all(|h| h.joined) => self.launch(),
-            Stage::Running => self.share_again(&joined.hosts),
+            Stage::Running => {
+                self.share_again(&joined.hosts);
+                self.tell_dead_again(&joined.hosts);
+            }
             Stage::Ending | Stage::Closing => self.catch_up(&joined.hosts),
             _ => {}
         }

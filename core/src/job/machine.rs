@@ -17,10 +17,11 @@ use super::ending::Order;
 use super::fit::settle_in;
 use super::pmix::Exchange;
 use super::query::Question;
+use super::survival::Survival;
 use super::table::{Host, Table};
 use crate::exit::Outcome;
 use crate::hosts::{HostList, HostSpec};
-use crate::plan::{HostShare, Placed};
+use crate::plan::{HostShare, OnFailure, Placed};
 use crate::pmi::NameTable;
 
 /// Everything a job needs to begin.
@@ -36,6 +37,8 @@ pub struct JobSetup {
     pub placed: Vec<Placed>,
     /// PMI was asked for by name: ranks that do not speak it are an error.
     pub pmi_required: bool,
+    /// What the failure of a rank or a host means for the others.
+    pub on_failure: OnFailure,
     /// Time between the polite and the hard kill, in milliseconds.
     pub grace_ms: u64,
 }
@@ -81,6 +84,7 @@ pub struct Job {
     pub(super) names: NameTable,
     pub(super) answers: Answers,
     pub(super) exchange: Exchange,
+    pub(super) survival: Survival,
     pub(super) stage: Stage,
     pub(super) cause: Option<Cause>,
     pub(super) order: Option<Order>,
@@ -115,6 +119,7 @@ impl Job {
             names: NameTable::new(),
             answers: Answers::default(),
             exchange: Exchange::default(),
+            survival: Survival::default(),
             stage: Stage::Connecting,
             cause: None,
             order: None,

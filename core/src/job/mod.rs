@@ -25,6 +25,7 @@ mod pending;
 mod pmix;
 mod query;
 pub mod spawn;
+mod survival;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -15,4 +15,4 @@ pub use plan::{HostShare, Plan, PlanError, ProcShare, node_of_each, shares};
 pub use rank_env::{EnvEntry, RankFacts, Strength, base_env, own_env, rank_entries, rank_env};
 pub use scrub::{never_forwarded, scrubbed};
 pub use show::Sheet;
-pub use spec::{AppSpec, Bootstrap, DEFAULT_JOB, JobSpec, LimitSpec, OutputSpec, Placement, StdinTarget};
+pub use spec::{AppSpec, Bootstrap, DEFAULT_JOB, JobSpec, LimitSpec, OnFailure, OutputSpec, Placement, StdinTarget};

@@ -36,6 +36,24 @@ pub(super) fn entries(facts: &RankFacts<'_>, set: &mut impl FnMut(&'static str, 
     set("OMPI_MCA_orte_precondition_transports", key, Default, "Open MPI on PSM2: one key for the whole job");
 }
 
+/// What Open MPI 5 needs to outlive its ranks: its own set of parameters (`amca-param-sets/ft-mpi`), and no `coll/han`, which crashes
+/// after a failure.
+pub(super) fn tolerance(set: &mut impl FnMut(&'static str, String, Strength, &'static str)) {
+    let reason = "Open MPI 5: as in its parameters for fault tolerance";
+    for (name, value) in [
+        ("OMPI_MCA_mpi_ft_enable", "true"),
+        ("OMPI_MCA_pml", "ob1"),
+        ("OMPI_MCA_btl", "^usnic"),
+        ("OMPI_MCA_mtl", "^ofi,portals4,psm2"),
+        ("OMPI_MCA_threads", "pthreads"),
+        ("OMPI_MCA_btl_base_warn_peer_error", "false"),
+    ] {
+        set(name, value.to_owned(), Strength::Default, reason);
+    }
+    let reason = "Open MPI 5: as in its parameters for fault tolerance, and without han, which crashes after a failure";
+    set("OMPI_MCA_coll", "^hcoll,portals4,han,cuda".to_owned(), Strength::Default, reason);
+}
+
 fn list(numbers: impl Iterator<Item = u32>) -> String {
     let mut out = String::new();
     for number in numbers {

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::placement::{Placed, PlacementError, Request, place};
 use super::rank_env::RankFacts;
-use super::{AppSpec, Bootstrap, JobSpec, Placement, StdinTarget};
+use super::{AppSpec, Bootstrap, JobSpec, OnFailure, Placement, StdinTarget};
 use crate::hosts::{HostList, HostSpec};
 
 /// Why there is no plan.
@@ -59,6 +59,8 @@ pub struct Plan {
     pub bootstrap: Bootstrap,
     /// Why, when it was found out and not asked for.
     pub bootstrap_because: Option<String>,
+    /// What the failure of a rank or a host means for the others.
+    pub on_failure: OnFailure,
     /// All hosts of the job, those without ranks too; [`HostIndex`] counts here.
     pub hosts: Vec<HostSpec>,
     /// The programs.
@@ -100,6 +102,7 @@ impl Plan {
             world,
             placement,
             bootstrap: spec.bootstrap,
+            on_failure: spec.on_failure,
             bootstrap_because: None,
             hosts: hosts.hosts().to_vec(),
             apps: spec.apps.clone(),
@@ -155,6 +158,7 @@ impl Plan {
             spawned: false,
             apps: &self.app_ranks,
             kvsname: &self.job,
+            tolerant: self.on_failure == OnFailure::Continue,
         })
     }
 }

@@ -43,6 +43,8 @@ pub struct RankFacts<'a> {
     pub apps: &'a [u32],
     /// Name of the group's key-value space, or PMIx namespace.
     pub kvsname: &'a str,
+    /// Whether ranks go on when others die.
+    pub tolerant: bool,
 }
 
 /// Whether a variable of the plan may be overridden.
@@ -98,6 +100,9 @@ pub fn rank_entries(facts: &RankFacts<'_>) -> Vec<EnvEntry> {
     }
     if facts.bootstrap == Bootstrap::Pmix {
         open_mpi::entries(facts, &mut set);
+        if facts.tolerant {
+            open_mpi::tolerance(&mut set);
+        }
     }
     let reason = "Fortran output is a pipe here and would stay in its buffer";
     set("GFORTRAN_UNBUFFERED_PRECONNECTED", "y".to_owned(), Default, reason);
@@ -158,6 +163,7 @@ mod tests {
             spawned: false,
             apps: &[3, 5],
             kvsname: "kvs_7_0",
+            tolerant: false,
         }
     }
 
@@ -228,6 +234,14 @@ mod tests {
         OMPI_UNIVERSE_SIZE=8
         PMIX_ID=kvs_7_0.5
         ");
+        let tolerant = env(
+            &[("OMPI_MCA_btl", "self,tcp")],
+            &AppSpec::default(),
+            &RankFacts { tolerant: true, ..facts(Bootstrap::Pmix) },
+        );
+        for (name, want) in [("OMPI_MCA_mpi_ft_enable", "true"), ("OMPI_MCA_btl", "self,tcp")] {
+            assert_eq!(tolerant.get(name).map(String::as_str), Some(want), "{name}");
+        }
     }
 
     #[test]

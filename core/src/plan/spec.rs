@@ -23,6 +23,8 @@ pub struct JobSpec {
     pub oversubscribe: bool,
     /// How ranks find each other.
     pub bootstrap: Bootstrap,
+    /// What the failure of a rank or a host means for the others.
+    pub on_failure: OnFailure,
     /// The only PMIx library that hosts may use.
     pub pmix_library: Option<String>,
     /// Who reads the launcher's standard input.
@@ -96,6 +98,17 @@ pub enum Placement {
     Seq,
 }
 
+/// What the failure of a rank or a host means for the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// The job ends.
+    #[default]
+    End,
+    /// They are told and go on.
+    Continue,
+}
+
 /// How ranks find each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -165,6 +178,7 @@ impl Default for JobSpec {
             ppn: None,
             oversubscribe: false,
             bootstrap: Bootstrap::default(),
+            on_failure: OnFailure::default(),
             pmix_library: None,
             stdin: StdinTarget::default(),
             output: OutputSpec::default(),

@@ -34,4 +34,8 @@ pub mod status {
     pub const TIMEOUT: i32 = -24;
     /// It cannot be done.
     pub const ERROR: i32 = -1;
+    /// An event: a process has ended without finalising.
+    pub const TERMINATED_WITHOUT_SYNC: i32 = -200;
+    /// An event: a signal has ended a process.
+    pub const ABORTED_BY_SIGNAL: i32 = -402;
 }

@@ -1,15 +1,16 @@
 //! All process groups of a job on one host, and what their ranks have asked the library for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use muster_protocol::message::Answer;
+use muster_protocol::message::{Answer, DeadRank};
 use muster_protocol::pmix::{FromPmix, Namespace, Proc, RANK_WILDCARD, ToPmix};
 use muster_protocol::{Group, Rank};
 
 use super::action::Action;
 use super::asks::Asked;
 use super::group::{Local, Stage};
+use super::status;
 use super::version::{agree, told};
 use crate::pmi::Phase;
 
@@ -38,6 +39,8 @@ pub struct Server {
     pub(super) names: HashMap<String, Group>,
     /// The same groups; of those with ranks elsewhere only, ranks here may be told by connect.
     pub(super) known: BTreeMap<Group, Namespace>,
+    /// Ranks that those here have been told are dead.
+    told_dead: BTreeMap<Group, BTreeSet<Rank>>,
     /// Questions that the root has, by our number.
     pub(super) asked: BTreeMap<u64, Asked>,
     pub(super) next_token: u64,
@@ -55,6 +58,7 @@ impl Server {
             groups: BTreeMap::new(),
             names: HashMap::new(),
             known: BTreeMap::new(),
+            told_dead: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_token: 0,
         }
@@ -132,7 +136,7 @@ impl Server {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
                     out.push(Action::Say { group, rank: Rank(proc.rank), text: Bytes::from(text.to_vec()) });
                 }
-                out.push(Action::Send(ToPmix::Done { token, status: super::status::SUCCESS }));
+                out.push(Action::Send(ToPmix::Done { token, status: status::SUCCESS }));
             }
             FromPmix::Drained { proc } => {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
@@ -221,7 +225,7 @@ impl Server {
         let Some(what) = local.in_flight.take() else { return };
         local.seq += 1;
         let Some(token) = what else { return self.compared(group, &result, out) };
-        let (status, data) = (super::status::SUCCESS, result.to_vec().into());
+        let (status, data) = (status::SUCCESS, result.to_vec().into());
         out.push(Action::Send(ToPmix::Data { token, status, data }));
         Self::go_on(local, out);
     }
@@ -247,6 +251,20 @@ impl Server {
                 out.push(Action::Send(ToPmix::Ended { proc }));
             }
             None => out.push(Action::Drained(group, rank)),
+        }
+    }
+
+    /// Ranks have died and the job goes on: those that live here are told, once of each.
+    pub fn dead(&mut self, group: Group, ranks: &[DeadRank], out: &mut Vec<Action>) {
+        let somebody = self.groups.values().flat_map(|g| &g.members).any(|m| m.living && m.phase != Phase::Finalised);
+        let Some(namespace) = self.known.get(&group).map(|n| n.name.clone()) else { return };
+        let told = self.told_dead.entry(group).or_default();
+        for dead in ranks {
+            if told.insert(dead.rank) && somebody {
+                let event = if dead.violent { status::ABORTED_BY_SIGNAL } else { status::TERMINATED_WITHOUT_SYNC };
+                let proc = Proc { namespace: namespace.clone(), rank: dead.rank.0 };
+                out.push(Action::Send(ToPmix::Notify { event, proc }));
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
-use muster_protocol::message::{Answer, Ask, EnvVar, FoundItem, KeyValue, Part, Purpose, Run};
+use muster_protocol::message::{Answer, Ask, DeadRank, EnvVar, FoundItem, KeyValue, Part, Purpose, Run};
 use muster_protocol::pmix::{
     FromPmix, GroupOp, Item, LocalRank, Namespace, Proc, RANK_WILDCARD, SpawnProgram, ToPmix, Value,
 };
@@ -294,4 +294,21 @@ fn a_spawn_says_what_the_program_wants_in_words_that_the_root_knows() {
     let (_, ask) = bench.asks(FromPmix::Connect { token: 9, procs });
     let whole = |group| Part { group: Group(group), rank: None };
     assert!(matches!(ask, Ask::Gather { parts, .. } if parts == [whole(0), whole(1)]));
+}
+
+#[test]
+fn the_living_hear_of_each_of_the_dead_once() {
+    let mut bench = Bench::running();
+    let dead = |rank, violent| DeadRank { rank: Rank(rank), violent };
+    bench.server.dead(G, &[dead(2, true)], &mut bench.out);
+    let told = |event, rank| Action::Send(ToPmix::Notify { event, proc: proc(rank) });
+    assert_eq!(bench.take(), [told(status::ABORTED_BY_SIGNAL, 2)]);
+    bench.server.dead(G, &[dead(2, true), dead(3, false)], &mut bench.out);
+    assert_eq!(bench.take(), [told(status::TERMINATED_WITHOUT_SYNC, 3)]);
+    for local in [0, 1] {
+        bench.server.exited(G, local, &mut bench.out);
+    }
+    bench.take();
+    bench.server.dead(G, &[dead(1, true)], &mut bench.out);
+    assert_eq!(bench.take(), [], "nobody lives here");
 }

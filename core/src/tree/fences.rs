@@ -23,7 +23,6 @@ pub(super) enum FenceAct {
 #[derive(Debug)]
 struct Entry {
     merge: FenceMerge,
-    members: HostSet,
     /// Its processes.
     procs: Range<u32>,
     /// The group's spec, for children that join after it was sent.
@@ -94,12 +93,12 @@ impl Fences {
         if self.entries.contains_key(&group) {
             return;
         }
-        let mut merge = FenceMerge::new(group, members.clone());
+        let mut merge = FenceMerge::new(group, members);
         if self.me.is_some() {
             merge.set_subtree(&self.below);
         }
         let procs = spec.first_proc.0..spec.first_proc.0.saturating_add(spec.size);
-        self.entries.insert(group, Entry { merge, members, procs, spec: frame, last: None });
+        self.entries.insert(group, Entry { merge, procs, spec: frame, last: None });
     }
 
     pub(super) fn set_below(&mut self, below: &HostSet) {
@@ -148,6 +147,14 @@ impl Fences {
         }
     }
 
+    /// Hosts take part in a group's fences no more: its ranks there are dead.
+    pub(super) fn leave(&mut self, group: Group, hosts: &HostSet) {
+        if let Some(entry) = self.entries.get_mut(&group) {
+            entry.merge.leave(hosts);
+            self.poll(group);
+        }
+    }
+
     fn up(&mut self, group: Group, seq: u64, hosts: &HostSet, blobs: &[Bytes]) {
         let Some(me) = self.me else { return };
         let frames = chunks::up(self.stamp, me, group, seq, hosts, blobs);
@@ -157,8 +164,9 @@ impl Fences {
     fn poll(&mut self, group: Group) {
         let Some(entry) = self.entries.get_mut(&group) else { return };
         let Some(merged) = entry.merge.poll() else { return };
-        let everybody = entry.members.is_subset(&merged.hosts);
-        let only_me = self.me.is_some_and(|me| entry.members.len() == 1 && entry.members.contains(me));
+        let members = entry.merge.members();
+        let everybody = members.is_subset(&merged.hosts);
+        let only_me = self.me.is_some_and(|me| members.len() == 1 && members.contains(me));
         if !(everybody && (self.me.is_none() || only_me)) {
             self.up(group, merged.seq, &merged.hosts, &merged.blobs);
             return;

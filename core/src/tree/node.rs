@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
 use muster_protocol::limits::{HOSTS_MAX, SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
 use muster_protocol::message::{
-    Adopt, Alive, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp,
+    Adopt, Alive, Dead, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp,
 };
 use muster_protocol::{Group, HostIndex, HostSet};
 
@@ -391,6 +391,12 @@ impl TreeNode {
     /// Passes a frame to where its header says.
     fn down(&mut self, frame: Frame) {
         self.reports.ordered(frame.header.kind);
+        if frame.header.kind == Kind::Dead
+            && let Ok(dead) = Dead::read(&frame)
+        {
+            self.fences.leave(dead.group, &dead.hosts);
+            self.drain_fences();
+        }
         if frame.header.host != EVERY_HOST {
             self.unicast(frame);
             return;

@@ -64,6 +64,7 @@ fn job_spec(sources: &Sources) -> Result<JobSpec, UsageError> {
         ppn: value(sources, Id::Ppn, |s| values::number(s, 1..=RANKS_PER_HOST_MAX))?,
         oversubscribe: value(sources, Id::Oversubscribe, values::switch)?.unwrap_or_default(),
         bootstrap: value(sources, Id::Bootstrap, values::bootstrap)?.unwrap_or_default(),
+        on_failure: value(sources, Id::OnFailure, values::on_failure)?.unwrap_or_default(),
         pmix_library: value(sources, Id::PmixLib, values::text)?,
         stdin: value(sources, Id::Stdin, values::stdin)?.unwrap_or_default(),
         output: OutputSpec {

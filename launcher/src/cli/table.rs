@@ -15,6 +15,7 @@ pub(super) enum Id {
     Rlimit,
     Bootstrap,
     PmixLib,
+    OnFailure,
     MaxRestarts,
     ConfigFile,
     Hosts,
@@ -158,6 +159,13 @@ const RANKS: &[Opt] = &[
         Value("FILE"),
         "With PMIx: the library (libpmix.so.2, 3.1 or newer) that all hosts use. Default: the one beside the agent, else the one that \
          the loader finds.",
+    ),
+    opt(
+        Id::OnFailure,
+        &["on-failure"],
+        Value("WHAT"),
+        "When a rank or a host fails: end ends the job; continue tells the others, by PMIx, and counts on them to go on (Open MPI 5 with \
+         ULFM, or programs without a bootstrap): the job ends with the survivors' status. Default: end.",
     ),
     opt(
         Id::MaxRestarts,

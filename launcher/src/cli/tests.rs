@@ -243,6 +243,7 @@ const FORMS: &[(&str, &str)] = &[
     ("umask", "027"),
     ("bootstrap", "none"),
     ("pmix-lib", "/x/libpmix.so.2"),
+    ("on-failure", "continue"),
     ("max-restarts", "0"),
     ("hosts", "a:2,b"),
     ("hostfile", "/x/hosts"),

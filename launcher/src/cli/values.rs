@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
-use muster_core::plan::{Bootstrap, LimitSpec, Placement, StdinTarget};
+use muster_core::plan::{Bootstrap, LimitSpec, OnFailure, Placement, StdinTarget};
 use muster_sys::limits::Resource;
 use muster_worker_agent::listen::Listen;
 
@@ -113,6 +113,15 @@ pub(super) fn placement(setting: &Setting) -> Result<Placement> {
         "cyclic" => Ok(Placement::Cyclic),
         "seq" => Ok(Placement::Seq),
         _ => Err(setting.bad("is not an order of placement; there are block, cyclic and seq")),
+    }
+}
+
+/// What the failure of a rank means for the others.
+pub(super) fn on_failure(setting: &Setting) -> Result<OnFailure> {
+    match setting.value.as_str() {
+        "end" => Ok(OnFailure::End),
+        "continue" => Ok(OnFailure::Continue),
+        _ => Err(setting.bad("is neither end nor continue")),
     }
 }
 

@@ -49,6 +49,7 @@ impl Terminal {
                 self.due_ms = None;
                 self.erase();
             }
+            Event::WentOn { cause } => self.say(&format!("muster: {cause}; the job goes on")),
             Event::RankSaid { text, .. } => self.say(text.trim_end()),
             Event::HostLost { host, why } => self.say(&format!("muster: host {host} is lost: {why}")),
             Event::HostStained { host, survivors } => {

@@ -2,7 +2,7 @@
 
 use muster_core::hosts::HostList;
 use muster_core::job::{JobSetup, SpecTooLarge, credit};
-use muster_core::plan::{self, AppSpec, Plan, StdinTarget};
+use muster_core::plan::{self, AppSpec, OnFailure, Plan, StdinTarget};
 use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, PmixPlan, Rlimit, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
@@ -23,6 +23,12 @@ pub enum PrepareError {
     /// The programs do not say how their ranks find each other.
     #[error(transparent)]
     Ambiguous(#[from] plan::detect::Ambiguous),
+    /// Nobody can be told of failures.
+    #[error(
+        "--on-failure continue tells ranks of failures by PMIx, and these ranks get PMI; programs of Open MPI 5 take --bootstrap pmix, \
+         those that use no MPI --bootstrap none"
+    )]
+    CannotContinue,
     /// Hosts cannot be told what to run.
     #[error(transparent)]
     TooLarge(#[from] SpecTooLarge),
@@ -64,6 +70,9 @@ pub fn place(options: &RunOptions, site: &Surroundings) -> Result<(Found, Plan),
         plan.bootstrap = sign.bootstrap;
         plan.bootstrap_because = Some(sign.because);
     }
+    if plan.on_failure == OnFailure::Continue && plan.bootstrap.serves_pmi() {
+        return Err(PrepareError::CannotContinue);
+    }
     Ok((found, plan))
 }
 
@@ -80,6 +89,7 @@ pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Resul
         // A program that links MPICH may well be run for its help text only; one of Open MPI that is not heard of has become
         // as many jobs of one rank, and has exited well.
         pmi_required: options.spec.bootstrap == plan::Bootstrap::Pmi || plan.bootstrap == plan::Bootstrap::Pmix,
+        on_failure: options.spec.on_failure,
         grace_ms: options.spec.grace_ms,
         hosts: found.hosts,
     };

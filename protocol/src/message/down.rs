@@ -156,6 +156,10 @@ pub struct PmixPlan {
     /// Ranks of each program.
     #[n(4)]
     pub apps: Vec<u32>,
+    /// Whether ranks are told of others that have died, and go on.
+    #[n(5)]
+    #[cbor(default)]
+    pub tolerant: bool,
 }
 
 /// What all ranks of a process group have in common.
@@ -358,6 +362,31 @@ pub struct FoundItem {
     /// What.
     #[n(2)]
     pub item: KeyValue,
+}
+
+/// A rank that has died while the job goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct DeadRank {
+    /// The rank.
+    #[n(0)]
+    pub rank: Rank,
+    /// Whether a signal ended it, or its host is gone.
+    #[n(1)]
+    pub violent: bool,
+}
+
+/// Ranks have died and the job goes on: tell those that live, and wait in fences for nobody who is dead.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Dead {
+    /// The process group.
+    #[n(0)]
+    pub group: Group,
+    /// The ranks.
+    #[n(1)]
+    pub ranks: Vec<DeadRank>,
+    /// Hosts on which no rank of the group lives any more.
+    #[n(2)]
+    pub hosts: HostSet,
 }
 
 /// Tell what a rank of yours has put; answered by [`super::Fetched`].

@@ -61,6 +61,7 @@ messages!(
     End,
     Release,
     Fetch,
+    Dead,
     Joined,
     Missing,
     Started,

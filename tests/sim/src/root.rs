@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use muster_core::exit::Outcome;
 use muster_core::hosts::{HostList, HostSpec, Origin};
 use muster_core::job::{Cause, Job, JobAct, JobSetup};
-use muster_core::plan::Placed;
+use muster_core::plan::{OnFailure, Placed};
 use muster_core::tree::{Act, TreeNode};
 use muster_protocol::event::Event;
 use muster_protocol::frame::Kind;
@@ -137,6 +137,7 @@ fn setup(scenario: &Scenario) -> JobSetup {
         spec: spec(placed.len() as u32),
         placed,
         pmi_required: true,
+        on_failure: OnFailure::End,
         grace_ms: scenario.grace_ms,
     }
 }

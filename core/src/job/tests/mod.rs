@@ -5,9 +5,11 @@ mod causes;
 mod collect;
 mod ending;
 mod hosts;
+mod pmix;
 mod property;
 mod query;
 mod spawned;
+mod survival;
 
 use muster_protocol::event::Event;
 use muster_protocol::frame::EVERY_HOST;
@@ -21,7 +23,7 @@ use super::machine::Stage;
 use super::{Cause, Job, JobAct, JobSetup};
 use crate::exit::Outcome;
 use crate::hosts::{HostList, HostSpec, Origin};
-use crate::plan::Placed;
+use crate::plan::{OnFailure, Placed};
 
 const STAMP: Stamp = Stamp { epoch: Epoch(3), generation: Generation(0) };
 const GRACE_MS: u64 = 5_000;
@@ -57,6 +59,11 @@ struct Bench {
 impl Bench {
     /// So many hosts `h0`, `h1`, … with two slots each, and ranks dealt one by one.
     fn new(hosts: u32, ranks: u32, bootstrap: Bootstrap) -> Self {
+        Self::with(hosts, ranks, bootstrap, OnFailure::End)
+    }
+
+    /// As [`Bench::new`], for a job that may go on.
+    fn with(hosts: u32, ranks: u32, bootstrap: Bootstrap, on_failure: OnFailure) -> Self {
         let mut list = HostList::new();
         for i in 0..hosts {
             let (name, origin) = (format!("h{i}"), Origin::Default);
@@ -65,7 +72,15 @@ impl Bench {
         let placed = (0..ranks).map(|r| Placed { host: HostIndex(r % hosts), local_rank: r / hosts, app: 0 }).collect();
         let pmi_required = bootstrap == Bootstrap::Pmi;
         let spec = spec(ranks, bootstrap);
-        let job = Job::new(JobSetup { stamp: STAMP, hosts: list, spec, placed, pmi_required, grace_ms: GRACE_MS });
+        let job = Job::new(JobSetup {
+            stamp: STAMP,
+            hosts: list,
+            spec,
+            placed,
+            pmi_required,
+            on_failure,
+            grace_ms: GRACE_MS,
+        });
         Self { job, acts: Vec::new() }
     }
 

@@ -15,8 +15,8 @@ use muster_core::pmi::Server;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    BadPayload, CallAnswer, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd, ProcExit,
-    ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
+    BadPayload, CallAnswer, Dead, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd,
+    ProcExit, ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
 
@@ -166,6 +166,7 @@ impl Ranks {
             }
             Kind::Kill => self.kill(Kill::read(frame)?.grace_ms),
             Kind::CallAnswer => self.call_answer(CallAnswer::read(frame)?),
+            Kind::Dead => self.dead_pmix(&Dead::read(frame)?),
             Kind::Fetch => self.fetch_pmix(&Fetch::read(frame)?),
             Kind::Query => self.query(),
             Kind::Heartbeat => self.lease.renew(&Heartbeat::read(frame)?, now_ms),

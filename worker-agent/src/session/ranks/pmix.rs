@@ -8,7 +8,7 @@ use muster_core::pmi;
 use muster_core::pmix::{Action, Server, Setup, Stream};
 use muster_protocol::limits::RANKS_PER_HOST_MAX;
 use muster_protocol::message::{
-    AbortCause, Call, EnvVar, FenceState, Fetch, Fetched, Initialised, ProcEnd, Say, Share, Spec, StartStage,
+    AbortCause, Call, Dead, EnvVar, FenceState, Fetch, Fetched, Initialised, ProcEnd, Say, Share, Spec, StartStage,
 };
 use muster_protocol::pmix::{FromPmix, LocalRank, Namespace, Proc, ToPmix, packed};
 use muster_protocol::{Group, ProcId};
@@ -284,6 +284,11 @@ impl Ranks {
             let what = "its host ends what it runs".to_owned();
             self.finish(order.proc, ProcEnd::NotStarted { stage: StartStage::Setup, errno: ECANCELED, what }, 0);
         }
+    }
+
+    /// Ranks have died and the job goes on.
+    pub(super) fn dead_pmix(&mut self, dead: &Dead) {
+        self.with_pmix(|server, out| server.dead(dead.group, &dead.ranks, out));
     }
 
     /// The root wants to know what a rank here has put.

@@ -120,6 +120,7 @@ impl Ranks {
             spawned: spec.group != Group(0),
             apps: spec.pmix.as_ref().map_or(&[], |p| &p.apps),
             kvsname: &spec.kvsname,
+            tolerant: spec.pmix.as_ref().is_some_and(|p| p.tolerant),
         };
         let own = own_env(&facts, |name| common.has(name));
         let stdin = match spec.stdin {
@@ -223,6 +224,7 @@ mod tests {
                 spawned: false,
                 apps: &[],
                 kvsname: "kvs",
+                tolerant: false,
             };
             let app = &spec.apps[rank % 2];
             let mut got: Vec<_> = order.env.joined().into_iter().map(|(n, v)| (n.to_owned(), v.to_owned())).collect();

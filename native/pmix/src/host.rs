@@ -1,7 +1,8 @@
 //! Where upcalls leave what they have to say, since they must neither wait nor answer by themselves.
 
 use std::ffi::c_void;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use muster_protocol::limits::PMIX_QUEUE_MESSAGES_MAX;
@@ -49,15 +50,18 @@ static HOST: OnceLock<Host> = OnceLock::new();
 /// The way from the library to the agent.
 #[derive(Debug)]
 pub struct Host {
-    outbox: SyncSender<Out>,
+    outbox: Sender<Out>,
+    /// Messages in it. A channel that is bounded by itself would take the memory of a full one from the beginning.
+    queued: AtomicUsize,
     operations: Mutex<Operations<Waiting>>,
 }
 
 impl Host {
     /// Makes the one of this process, with what the writer reads from; only the first time.
     pub fn install() -> Option<(&'static Self, Receiver<Out>)> {
-        let (outbox, inbox) = sync_channel(PMIX_QUEUE_MESSAGES_MAX);
-        HOST.set(Self { outbox, operations: Mutex::new(Operations::new()) }).ok()?;
+        let (outbox, inbox) = channel();
+        let operations = Mutex::new(Operations::new());
+        HOST.set(Self { outbox, queued: AtomicUsize::new(0), operations }).ok()?;
         Some((HOST.get()?, inbox))
     }
 
@@ -69,13 +73,11 @@ impl Host {
     /// Keeps an operation and tells the agent of it. What is returned is the upcall's answer.
     pub fn ask(&self, waiting: Waiting, message: impl FnOnce(u64) -> FromPmix) -> Status {
         let Ok(token) = self.operations().keep(waiting) else { return status::OUT_OF_RESOURCE };
-        match self.outbox.try_send(Out::Say(message(token))) {
-            Ok(()) => status::SUCCESS,
-            Err(_) => {
-                self.operations().take(token);
-                status::OUT_OF_RESOURCE
-            }
+        if self.send(Out::Say(message(token))) {
+            return status::SUCCESS;
         }
+        self.operations().take(token);
+        status::OUT_OF_RESOURCE
     }
 
     /// As [`Self::ask`], for upcalls that cannot say no: an operation that is not taken ends all the same, a little later.
@@ -92,8 +94,14 @@ impl Host {
 
     /// Lets the writer end when everything is written.
     pub fn close(&self) {
-        // The only one that may wait, since no upcall calls it. A writer that has ended needs no word.
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        // A writer that has ended needs no word.
         let _ = self.outbox.send(Out::End);
+    }
+
+    /// The writer has taken one.
+    pub fn taken(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The operation with this number.
@@ -102,15 +110,22 @@ impl Host {
     }
 
     fn put(&self, out: Out) {
-        match self.outbox.try_send(out) {
-            // Without a writer there is no agent any more, and this process is about to end.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
-                // What cannot be kept cannot be lost either: a rank that has failed would go unnoticed. The agent sees this
-                // process end.
-                crate::process::die("the agent has not read for so long that too much waits for it");
-            }
+        if !self.send(out) {
+            // What cannot be kept cannot be lost either: a rank that has failed would go unnoticed. The agent sees this process
+            // end.
+            crate::process::die("the agent has not read for so long that too much waits for it");
         }
+    }
+
+    /// Whether there was room.
+    fn send(&self, out: Out) -> bool {
+        if self.queued.fetch_add(1, Ordering::Relaxed) >= PMIX_QUEUE_MESSAGES_MAX {
+            self.taken();
+            return false;
+        }
+        // Without a writer there is no agent any more, and this process is about to end.
+        let _ = self.outbox.send(out);
+        true
     }
 
     fn operations(&self) -> std::sync::MutexGuard<'_, Operations<Waiting>> {

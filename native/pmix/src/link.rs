@@ -50,6 +50,7 @@ pub fn next(socket: &mut impl Read) -> Result<Option<ToPmix>, BadLink> {
 /// Writes what is put into the outbox until that ends or nobody reads.
 pub fn write_all(socket: &mut impl Write, inbox: &Receiver<Out>, host: &Host) {
     while let Ok(out) = inbox.recv() {
+        host.taken();
         let message = match out {
             Out::Say(message) => message,
             Out::Refuse(waiting) => {

@@ -250,6 +250,10 @@ unsafe fn settings() {
     // Job data by messages instead of shared files: the only way that every release understands of every other.
     // SAFETY: this function's contract.
     unsafe { process::set_default("PMIX_MCA_gds", "hash".as_ref()) };
+    // The topology of this host is read without what finds graphics cards and displays: nobody asks this server for them, and
+    // they would bring libraries of the image's that are larger than all the rest.
+    // SAFETY: this function's contract.
+    unsafe { process::set_default("HWLOC_PLUGINS_PATH", "/dev/null".as_ref()) };
 }
 
 /// Settings of a library that lies in a folder of ours: where its plugins and texts are, instead of where it was built for.
@@ -258,8 +262,11 @@ unsafe fn settings() {
 /// No other thread reads or writes the environment while this runs.
 unsafe fn settings_beside(library: &Library) {
     if let Some(plugins) = library::plugins_beside(&library.path) {
-        // SAFETY: this function's contract.
-        unsafe { process::set_default("PMIX_PKGLIBDIR", plugins.as_os_str()) };
+        // The second is for the settings that an installed copy would come with: they may name its plugins once more.
+        for name in ["PMIX_PKGLIBDIR", "PMIX_SYSCONFDIR"] {
+            // SAFETY: this function's contract.
+            unsafe { process::set_default(name, plugins.as_os_str()) };
+        }
     }
     if let Some(texts) = library::texts_beside(&library.path) {
         // SAFETY: this function's contract.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use muster_protocol::pmix::{FromPmix, ToPmix};
 use rig::places::{ours, wheel_library};
-use rig::{Mpi, Rig};
+use rig::{Mpi, Rig, SERVER};
 
 fn failure(rig: &mut Rig) -> String {
     match rig.next() {
@@ -60,6 +60,7 @@ fn everything_of_the_shipped_library_comes_from_its_folder() {
     rig.ready();
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", rig.pid(0))).expect("its maps");
     let folder = Path::new(&ours()).parent().expect("a folder").to_owned();
+    let files: Vec<&Path> = maps.lines().filter_map(|line| line.split_whitespace().nth(5).map(Path::new)).collect();
     for name in [
         "libpmix.so.2",
         "libhwloc.so.15",
@@ -68,17 +69,46 @@ fn everything_of_the_shipped_library_comes_from_its_folder() {
         "libmunge.so.2",
         "libudev.so.1",
         "libz.so.1",
-        "pmix_mca_pcompress_zlib.so",
+        "pmix/pmix_mca_pcompress_zlib.so",
     ] {
-        let stem = name.split(['.', '-']).next().unwrap_or(name);
-        let files: Vec<&Path> = maps
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(5).map(Path::new))
-            .filter(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(stem)))
-            .collect();
-        assert!(!files.is_empty(), "{name} is not loaded");
-        assert!(files.iter().all(|file| file.starts_with(&folder)), "{name}: {files:?}");
+        assert!(files.contains(&folder.join(name).as_path()), "{name} is not loaded: {files:?}");
     }
+    // Nothing else either, but the program and the C library with its loader.
+    let own = Path::new(SERVER);
+    let plain = ["ld-linux-x86-64.so.2", "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libdl.so.2", "libpthread.so.0"];
+    let foreign = |file: &&&Path| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        file.is_absolute() && !file.starts_with(&folder) && **file != own && !plain.contains(&&*name)
+    };
+    assert_eq!(files.iter().find(foreign), None, "{files:?}");
+}
+
+#[test]
+fn the_shipped_library_serves_where_nothing_of_it_is_installed() {
+    // SAFETY: takes nothing, and cannot fail.
+    if unsafe { libc::geteuid() } != 0 {
+        assert!(std::env::var_os("CI").is_none(), "needs root, to hide what is installed");
+        // A notice that cannot be written changes nothing for the test.
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), b"skipped: hiding what is installed needs root\n");
+        return;
+    }
+    let hide = r#"cd /usr/lib/x86_64-linux-gnu || exit
+        [ ! -d pmix2 ] || mount -t tmpfs none pmix2 || exit
+        for l in libhwloc.so.15 libevent_core-2.1.so.7 libevent_pthreads-2.1.so.7 libmunge.so.2 libudev.so.1 libz.so.1; do
+            [ ! -e $l ] || mount --bind /dev/null "$(readlink -f $l)" || exit
+        done
+        exec "$0""#;
+    let mut rig = Rig::start_by(1, &[&ours()], Mpi::Four, || {
+        let mut command = Command::new("unshare");
+        command.args(["-m", "sh", "-c", hide, SERVER]);
+        command
+    });
+    assert_eq!(rig.ready()[0].1, ours());
+    let namespace = rig.namespace("bare", 2);
+    rig.launch(&namespace, &Mpi::Four.program("init_allreduce"), &[]);
+    let ends = rig.finish();
+    assert!(ends.values().all(|end| end.status.success()), "{ends:?}");
+    assert_eq!(rig.told.finalised.len(), 2);
 }
 
 #[test]
@@ -175,7 +205,7 @@ fn a_message_out_of_place_is_answered_with_the_reason() {
 #[test]
 fn people_who_start_it_are_told_what_it_is() {
     let run = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_muster-pmix")).args(arguments).env_remove("PMI_FD").output();
+        let output = Command::new(SERVER).args(arguments).env_remove("PMI_FD").output();
         let output = output.expect("it runs");
         let text = [output.stdout, output.stderr].concat();
         (output.status.code(), String::from_utf8_lossy(&text).into_owned())

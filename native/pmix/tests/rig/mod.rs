@@ -24,6 +24,8 @@ pub(crate) use places::Mpi;
 
 /// Keeps a broken run from hanging; nothing is measured by it.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The program under test.
+pub(crate) const SERVER: &str = env!("CARGO_BIN_EXE_muster-pmix");
 /// Where the server finds its socket, as an agent hands it over.
 const SOCKET: i32 = 17;
 
@@ -65,6 +67,11 @@ pub(crate) struct RankEnd {
 impl Rig {
     /// Starts as many servers as there are nodes, each with the first of these libraries that serves.
     pub(crate) fn start(nodes: usize, libraries: &[&str], mpi: Mpi) -> Self {
+        Self::start_by(nodes, libraries, mpi, || Command::new(SERVER))
+    }
+
+    /// The same by another command, which becomes the server.
+    pub(crate) fn start_by(nodes: usize, libraries: &[&str], mpi: Mpi, command: impl Fn() -> Command) -> Self {
         let (sender, messages) = channel();
         let mut rig = Self {
             servers: Vec::new(),
@@ -79,7 +86,7 @@ impl Rig {
             survivors_go_on: false,
         };
         for node in 0..nodes {
-            rig.start_server(&format!("node-{node}"), libraries);
+            rig.start_server(&format!("node-{node}"), libraries, command());
         }
         rig
     }
@@ -90,10 +97,9 @@ impl Rig {
         self
     }
 
-    fn start_server(&mut self, host: &str, libraries: &[&str]) {
+    fn start_server(&mut self, host: &str, libraries: &[&str], mut command: Command) {
         let index = self.servers.len();
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_muster-pmix"));
         command.env("PMI_FD", SOCKET.to_string());
         let inherited = theirs.as_raw_fd();
         // SAFETY: one system call, which may be made between fork and exec; the descriptor is open until then.

@@ -1,5 +1,5 @@
 // ulfm_shrink [RANK]: RANK (1 otherwise) kills itself; the others are told, leave it behind, and add up once more without it. For
-// Open MPI 5 with fault tolerance. Every survivor prints "survivor R of N: ok", with its rank among them.
+// Open MPI 5 with fault tolerance. Rank 0 says when all are at work. Every survivor prints "survivor R of N: ok", with its rank among them.
 #include <mpi.h>
 #include <mpi-ext.h>
 #include <signal.h>
@@ -14,6 +14,8 @@ int main(int argc, char **argv) {
     MPI_Comm_size(MPI_COMM_WORLD, &size);
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     MPI_Barrier(MPI_COMM_WORLD);
+    if (rank == 0) puts("all are at work");
+    fflush(stdout);
     if (rank == number_arg(argc, argv, 1, 1)) raise(SIGKILL);
     do rc = MPI_Allreduce(&one, &sum, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD);
     while (rc == MPI_SUCCESS);

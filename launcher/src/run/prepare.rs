@@ -139,8 +139,11 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         window_bytes: credit::of_first(plan.world),
         job: spec.job.clone(),
         env,
-        pmix: (plan.bootstrap == plan::Bootstrap::Pmix)
-            .then(|| PmixPlan { library: spec.pmix_library.clone(), ..PmixPlan::default() }),
+        pmix: (plan.bootstrap == plan::Bootstrap::Pmix).then(|| PmixPlan {
+            library: spec.pmix_library.clone(),
+            tolerant: spec.on_failure == OnFailure::Continue,
+            ..PmixPlan::default()
+        }),
     }
 }
 

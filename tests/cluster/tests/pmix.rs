@@ -169,3 +169,55 @@ fn ordinary_agent(cluster: &Cluster, index: usize) -> Proc {
     agent.wait_for("agent is ready", PATIENCE).expect("ready");
     agent
 }
+
+/// Runs `ulfm_shrink` on three hosts with two ranks each, lets something happen to h1 while all are at work, and gives the lines of
+/// the survivors.
+fn survivors_of(rig: &Rig, happens: impl FnOnce(&Rig)) -> (Option<i32>, Vec<String>, String) {
+    let cmd = job(rig, Family::OpenMpi5, "h0:2,h1:2,h2:2", &["--on-failure", "continue"], "ulfm_shrink");
+    let running = rig.cluster.launcher().spawn(cmd.arg("99").timeout(PATIENCE)).expect("spawn");
+    running.wait_for("all are at work", PATIENCE).expect("ranks");
+    happens(rig);
+    let output = running.finish(PATIENCE).expect("it ends");
+    let mut lines: Vec<_> =
+        output.stdout_text().lines().filter(|l| l.starts_with("survivor")).map(str::to_owned).collect();
+    lines.sort();
+    (output.status.code(), lines, output.stderr_text())
+}
+
+fn four_survivors() -> Vec<String> {
+    (0..4).map(|rank| format!("survivor {rank} of 4: ok")).collect()
+}
+
+#[test]
+fn open_mpi_5_outlives_a_rank() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let job = job(&rig, Family::OpenMpi5, "h0:2,h1:2", &["--on-failure", "continue"], "ulfm_shrink");
+    let output = rig.run(job.arg("1"));
+    let mut lines: Vec<_> =
+        output.stdout_text().lines().filter(|l| l.starts_with("survivor")).map(str::to_owned).collect();
+    lines.sort();
+    let want: Vec<_> = (0..3).map(|rank| format!("survivor {rank} of 3: ok")).collect();
+    assert_eq!((output.status.code(), lines), (Some(0), want), "{}", output.stderr_text());
+    assert!(
+        said(&output).contains("rank 1 on h0 was killed by SIGKILL (signal 9); the job goes on"),
+        "{}",
+        said(&output)
+    );
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn open_mpi_5_outlives_a_host() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(3)));
+    let (code, lines, stderr) = survivors_of(&rig, |rig| rig.cluster.kill_host(1));
+    assert_eq!((code, lines), (Some(0), four_survivors()), "{stderr}");
+    assert!(stderr.contains("host h1 was lost"), "{stderr}");
+}
+
+#[test]
+fn open_mpi_5_outlives_a_host_that_is_cut_off() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(3)));
+    let (code, lines, stderr) = survivors_of(&rig, |rig| rig.cluster.cut(1).expect("cut"));
+    assert_eq!((code, lines), (Some(0), four_survivors()), "{stderr}");
+    assert!(stderr.contains("host h1 was lost"), "{stderr}");
+}

@@ -128,8 +128,69 @@ extern "C" fn free<T>(pointer: *mut c_void) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use minicbor::bytes::ByteVec;
+    use muster_protocol::pmix::FromPmix;
+
     use super::*;
+    use crate::host::{Mark, Out};
     use crate::values;
+
+    /// What the library was told, with its marks as numbers.
+    static TOLD: Mutex<Vec<(usize, Status, Vec<u8>)>> = Mutex::new(Vec::new());
+
+    extern "C" fn op_done(status: Status, mark: *mut c_void) {
+        TOLD.lock().expect("no panic").push((mark.addr(), status, vec![]));
+    }
+
+    extern "C" fn modex_done(
+        status: Status,
+        data: *const c_char,
+        length: usize,
+        mark: *mut c_void,
+        free: Option<crate::abi::Release>,
+        given: *mut c_void,
+    ) {
+        // SAFETY: what `hand_on` gives is valid until it is freed.
+        let data = unsafe { values::bytes(data, length) };
+        TOLD.lock().expect("no panic").push((mark.addr(), status, data));
+        if let Some(free) = free {
+            free(given);
+        }
+    }
+
+    fn mark(number: usize) -> Mark {
+        Mark(std::ptr::without_provenance_mut(number))
+    }
+
+    #[test]
+    fn each_operation_ends_once_and_with_an_answer_of_its_own_sort() {
+        let (host, inbox) = Host::install().expect("the only test that installs one");
+        let log = |token| FromPmix::Log { token, proc: Proc { namespace: "j".into(), rank: 0 }, text: vec![].into() };
+        let waiting =
+            [Waiting::Op(op_done, mark(1)), Waiting::Op(op_done, mark(2)), Waiting::Modex(modex_done, mark(3))];
+        for operation in waiting {
+            assert_eq!(host.ask(operation, log), status::SUCCESS);
+        }
+        let mut tokens = inbox.try_iter().map(|out| match out {
+            Out::Say(FromPmix::Log { token, .. }) => token,
+            other => panic!("{other:?}"),
+        });
+        let [first, second, third] = [(); 3].map(|()| tokens.next().expect("a message"));
+        let data = |token| ToPmix::Data { token, status: 0, data: ByteVec::from(vec![5, 6]) };
+        assert_eq!(hand_on(host, ToPmix::Done { token: first, status: -24 }), None);
+        // Not again, and not with another sort of answer.
+        assert_eq!(hand_on(host, ToPmix::Done { token: first, status: 0 }), None);
+        assert_eq!(hand_on(host, data(second)), None);
+        assert_eq!(hand_on(host, data(third)), None);
+        assert_eq!(
+            *TOLD.lock().expect("no panic"),
+            [(1, -24, vec![]), (2, status::ERROR, vec![]), (3, status::SUCCESS, vec![5, 6])]
+        );
+        let other = ToPmix::Deregister { namespace: "j".into() };
+        assert_eq!(hand_on(host, other.clone()), Some(other));
+    }
 
     #[test]
     fn a_group_gets_what_was_agreed_and_nothing_else() {

@@ -207,19 +207,19 @@ const _: () = assert!(std::mem::offset_of!(Published, value) == 776);
 const _: () = assert!(size_of::<App>() == 56);
 
 /// Frees what was given with an answer.
-pub type Release = extern "C" fn(*mut c_void);
+pub type Release = unsafe extern "C" fn(*mut c_void);
 /// The end of an operation.
-pub type OpDone = extern "C" fn(Status, *mut c_void);
+pub type OpDone = unsafe extern "C" fn(Status, *mut c_void);
 /// The end of a fence or of a direct modex.
-pub type ModexDone = extern "C" fn(Status, *const c_char, usize, *mut c_void, Option<Release>, *mut c_void);
+pub type ModexDone = unsafe extern "C" fn(Status, *const c_char, usize, *mut c_void, Option<Release>, *mut c_void);
 /// The end of a look-up. What is found is copied before this returns.
-pub type LookupDone = extern "C" fn(Status, *mut Published, usize, *mut c_void);
+pub type LookupDone = unsafe extern "C" fn(Status, *mut Published, usize, *mut c_void);
 /// The end of a spawn. The name is copied before this returns.
-pub type SpawnDone = extern "C" fn(Status, *mut c_char, *mut c_void);
+pub type SpawnDone = unsafe extern "C" fn(Status, *mut c_char, *mut c_void);
 /// The end of a group operation.
-pub type InfoDone = extern "C" fn(Status, *mut Info, usize, *mut c_void, Option<Release>, *mut c_void);
+pub type InfoDone = unsafe extern "C" fn(Status, *mut Info, usize, *mut c_void, Option<Release>, *mut c_void);
 /// An event handler's way to say that it has ended.
-pub type EventDone = extern "C" fn(Status, *mut Info, usize, Option<OpDone>, *mut c_void, *mut c_void);
+pub type EventDone = unsafe extern "C" fn(Status, *mut Info, usize, Option<OpDone>, *mut c_void, *mut c_void);
 /// An event handler.
 pub type EventHandler =
     extern "C" fn(usize, Status, *const Proc, *mut Info, usize, *mut Info, usize, Option<EventDone>, *mut c_void);

@@ -369,7 +369,8 @@ mod tests {
     fn a_call_is_waited_for_in_another_thread_and_a_refusal_is_not() {
         let rc = wait(|done, mark| {
             let mark = mark.expose_provenance();
-            std::thread::spawn(move || done(-18, std::ptr::with_exposed_provenance_mut(mark)));
+            // SAFETY: the callback of `wait` with its mark, once.
+            std::thread::spawn(move || unsafe { done(-18, std::ptr::with_exposed_provenance_mut(mark)) });
             status::SUCCESS
         });
         assert_eq!(rc, -18);

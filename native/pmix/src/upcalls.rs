@@ -371,7 +371,8 @@ pub(crate) extern "C" fn any_event(
     mark: *mut c_void,
 ) {
     if let Some(done) = done {
-        done(status::EVENT_ACTION_COMPLETE, std::ptr::null_mut(), 0, None, std::ptr::null_mut(), mark);
+        // SAFETY: the library's own callback with its own mark, once, and nothing else is pointed to.
+        unsafe { done(status::EVENT_ACTION_COMPLETE, std::ptr::null_mut(), 0, None, std::ptr::null_mut(), mark) };
     }
 }
 

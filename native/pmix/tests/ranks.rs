@@ -2,6 +2,7 @@
 
 mod rig;
 
+use muster_protocol::pmix::Run;
 use rig::places::{oldest_library, ours, system_library, wheel_library};
 use rig::{Mpi, Rig};
 
@@ -32,6 +33,25 @@ fn allreduce(nodes: usize, library: &str, mpi: Mpi) -> Rig {
 fn every_client(library: &str) {
     for mpi in [Mpi::Four, Mpi::FourWheel, Mpi::Five] {
         allreduce(1, library, mpi);
+    }
+}
+
+#[test]
+fn five_hundred_nodes_are_registered_with_every_library() {
+    for library in [ours(), wheel_library(), oldest_library()] {
+        let mut rig = Rig::start(1, &[&library], Mpi::Four);
+        rig.ready();
+        let nodes = 500;
+        let mut namespace = rig.namespace("large", 1);
+        namespace.nodes.extend((1..nodes).map(|node| format!("worker-with-a-long-name-{node}.of.some.domain")));
+        namespace.runs.extend((1..nodes).map(|node| Run { node, ranks: 4 }));
+        namespace.size = 1 + (nodes - 1) * 4;
+        namespace.apps = vec![namespace.size];
+        let program = std::path::Path::new("/usr/bin/env");
+        rig.launch_here(&namespace, program, &[]);
+        let ends = rig.finish();
+        let end = &ends[&("large".to_owned(), 0)];
+        assert!(end.output.contains("PMIX_NAMESPACE=large\n"), "{end:?}");
     }
 }
 

@@ -171,9 +171,18 @@ impl Rig {
 
     /// Registers a namespace on all of its nodes and starts the ranks.
     pub(crate) fn launch(&mut self, namespace: &Namespace, program: &Path, arguments: &[String]) {
+        self.launch_on(self.servers.len(), namespace, program, arguments);
+    }
+
+    /// The same on the first node alone.
+    pub(crate) fn launch_here(&mut self, namespace: &Namespace, program: &Path, arguments: &[String]) {
+        self.launch_on(1, namespace, program, arguments);
+    }
+
+    fn launch_on(&mut self, nodes: usize, namespace: &Namespace, program: &Path, arguments: &[String]) {
         // SAFETY: takes nothing, and cannot fail.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
-        for node in 0..namespace.nodes.len() {
+        for node in 0..nodes {
             let mut here = Namespace { node: node as u32, ..namespace.clone() };
             let mut next = 0;
             for run in &namespace.runs {

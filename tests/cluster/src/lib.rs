@@ -30,6 +30,7 @@ mod parallel;
 mod proc;
 mod sshd;
 mod switch;
+mod terminal;
 mod worker;
 pub mod workspace;
 
@@ -44,6 +45,7 @@ pub use lite::{LiteBuilder, LiteCluster};
 pub use muster::{PATIENCE, eventually};
 pub use proc::Proc;
 pub use sshd::Ssh;
+pub use terminal::Terminal;
 
 /// TCP port on which [`Cluster::start_agent`] expects the agent.
 pub const AGENT_PORT: u16 = 2222;

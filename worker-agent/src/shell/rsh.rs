@@ -22,7 +22,7 @@ use muster_transport::dial::{DialError, Dialed, Dialer};
 use muster_transport::identity::JobKey;
 use muster_transport::resolve::Resolver;
 use muster_transport::tls;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -151,7 +151,7 @@ async fn obey(request: &Request) -> ExitCode {
 }
 
 /// Signals that end us, and with the connection everything on the host.
-struct Stop(Vec<(tokio::signal::unix::Signal, u8)>);
+struct Stop(Vec<(Signal, u8)>);
 
 impl Stop {
     fn new() -> io::Result<Self> {
@@ -181,14 +181,16 @@ async fn converse(request: &Request) -> ExitCode {
         Ok(dialed) => dialed,
         Err(error) => return failed(&error),
     };
+    // From before the size is read: a change after that is told.
+    let resized = wants_terminal(request).then(|| signal(SignalKind::window_change()).ok()).flatten();
     let (start, raw) = start(request);
     let ends = match ends(start.input) {
         Ok(ends) => ends,
         Err(error) => return failed(&error),
     };
     let (tell, told) = mpsc::unbounded_channel();
-    if start.terminal.is_some() {
-        tokio::spawn(follow_size(tell));
+    if let Some(resized) = resized {
+        tokio::spawn(follow_size(resized, tell));
     }
     let result = client::run(dialed, &hello, &start, ends, told).await;
     drop(raw);
@@ -347,9 +349,8 @@ fn ends(input: bool) -> io::Result<Ends> {
 }
 
 /// Tells the other side of every change of our terminal's size.
-async fn follow_size(tell: mpsc::UnboundedSender<ShellTell>) {
-    let Ok(mut changed) = signal(SignalKind::window_change()) else { return };
-    while changed.recv().await.is_some() {
+async fn follow_size(mut resized: Signal, tell: mpsc::UnboundedSender<ShellTell>) {
+    while resized.recv().await.is_some() {
         if let Ok(size) = pty::size(io::stdin().as_fd())
             && tell.send(ShellTell::Resize { size: as_size(size) }).is_err()
         {

@@ -14,4 +14,5 @@ pub mod kvs;
 pub mod plan;
 pub mod pmi;
 pub mod shell;
+pub mod surroundings;
 pub mod tree;

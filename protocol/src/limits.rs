@@ -94,6 +94,10 @@ pub const KVS_ENTRIES_MAX: usize = 4 << 20;
 pub const JOB_KEY_BYTES_MIN: usize = 16;
 /// Longest job key: a larger file is not a key but a mistake.
 pub const JOB_KEY_BYTES_MAX: usize = 64 << 10;
+/// Answer of somebody's HTTPS server; the objects of a Kubernetes API server are smaller.
+pub const HTTPS_REPLY_BYTES_MAX: usize = 4 << 20;
+/// Read of each file by which control planes are told apart: the first lines say enough.
+pub const TRACE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Agents that a launcher starts on its own machine.
 pub const LOCAL_AGENTS_MAX: u32 = 1_024;
 

@@ -20,3 +20,4 @@ mod signals;
 pub mod sshd;
 mod tally;
 pub mod teller;
+pub mod traces;

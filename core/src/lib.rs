@@ -14,5 +14,6 @@ pub mod kvs;
 pub mod plan;
 pub mod pmi;
 pub mod shell;
+pub mod status;
 pub mod surroundings;
 pub mod tree;

@@ -43,6 +43,7 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
             if let Some(cause) = &ended.cause {
                 report::failure(cause);
             }
+            drop(ended.last_words);
             return Ok(ended.outcome);
         }
         Command::Exec(options) => {

@@ -9,6 +9,7 @@ pub mod exec;
 pub mod exit;
 pub mod fence;
 pub mod hosts;
+pub mod in_place;
 pub mod job;
 pub mod kvs;
 pub mod plan;

@@ -25,6 +25,7 @@ use tokio::sync::mpsc;
 use crate::agent::{Agent, Settings, incarnation};
 use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
+use crate::hold::{Hold, Part, SERVICE_ACCOUNT};
 use crate::join::{JoinDoor, Target};
 use crate::listen::Listen;
 use crate::shell::rsh;
@@ -59,6 +60,12 @@ pub struct Options {
     /// Time between SIGTERM and SIGKILL for ranks when the agent is told to end, in milliseconds
     #[arg(long, value_name = "MS", env = "MUSTER_OPT_GRACE_MS", default_value_t = KILL_GRACE_MS)]
     pub grace_ms: u64,
+    /// Take part in the in-place restarts of a JobSet; needs JOBSET_NAME, POD_NAME, and the rights to get jobsets and patch pods
+    #[arg(long, env = "MUSTER_OPT_IN_PLACE_RESTART", conflicts_with = "unix")]
+    pub in_place_restart: bool,
+    /// Folder with token, certificate authority and namespace for the API server
+    #[arg(long, value_name = "DIR", env = "MUSTER_OPT_SERVICE_ACCOUNT", default_value = SERVICE_ACCOUNT, hide = true)]
+    pub service_account: PathBuf,
     /// Ask the agent on this host whether it is ready: exit status 0 if it is, 1 if it is not
     #[arg(long)]
     pub check: bool,
@@ -77,6 +84,7 @@ pub struct Config {
     key: Option<JobKey>,
     unix: Option<PathBuf>,
     join: Option<Target>,
+    part: Option<Part>,
     surroundings: (Finding, Place),
 }
 
@@ -109,7 +117,11 @@ impl Options {
         if join.is_some() && key.is_none() {
             bail!("no job key: a launcher can only be joined with its key; give --key-file");
         }
+        // Who only asks whether the agent is ready does not take its part.
+        let takes_part = self.in_place_restart && !self.check;
+        let part = takes_part.then(|| Part::find(&self.service_account, &traces).context("--in-place-restart"));
         Ok(Config {
+            part: part.transpose()?,
             settings,
             addresses,
             key,
@@ -166,8 +178,8 @@ fn tell_surroundings(config: &Config) {
     }
 }
 
-/// Runs an agent until it is told to end.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs an agent until it is told to end, and says with which status.
+pub fn serve(config: Config) -> anyhow::Result<u8> {
     muster_sys::signals::ignore_broken_pipe();
     if let Err(error) = muster_sys::limits::raise_open_files() {
         tracing::warn!(%error, "the limit on open files stays as it is");
@@ -194,8 +206,9 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
                 Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?))
             }
         };
-        Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;
-        Ok::<(), anyhow::Error>(())
+        let hold = config.part.map_or_else(Hold::none, Hold::start);
+        let agent = Agent::new(config.settings, door, hold, dialer, executor.clone(), inbox)?;
+        Ok::<u8, anyhow::Error>(agent.run().await?)
     });
     drop(runtime);
     if let Ok(executor) = Arc::try_unwrap(executor) {

@@ -43,6 +43,7 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
             if let Some(cause) = &ended.cause {
                 report::failure(cause);
             }
+            drop(ended.last_words);
             return Ok(ended.outcome);
         }
         Command::Exec(options) => {
@@ -65,7 +66,7 @@ fn agent(args: Vec<OsString>) -> ExitCode {
     );
     setup::start_logging(options.log);
     let status = match options.validate().and_then(setup::serve) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{}", setup::sentence(&error));
             ExitCode::from(Outcome::Internal.code())

@@ -55,6 +55,11 @@ pub enum Event {
         /// Its size.
         size: u32,
     },
+    /// Somebody else's launcher was started on its hosts.
+    CommandStarted {
+        /// How often it had been started before.
+        restarts: u32,
+    },
     /// A fence completed.
     FenceDone {
         /// Process group.

@@ -208,6 +208,13 @@ pub enum Refusal {
         #[n(1)]
         survivors: String,
     },
+    /// Whoever restarts the pods of its job does not let it take jobs yet.
+    #[n(10)]
+    Held {
+        /// What it waits for.
+        #[n(0)]
+        why: String,
+    },
 }
 
 impl fmt::Display for Refusal {
@@ -227,6 +234,7 @@ impl fmt::Display for Refusal {
                 f,
                 "host \"{name}\" has been joined already by the agent on {holder}; the agent on {you} needs a --name of its own"
             ),
+            Self::Held { why } => write!(f, "its agent {why}"),
             Self::Quarantined { job, survivors } => write!(
                 f,
                 "its host takes no job because processes of job \"{job}\" cannot be ended: {survivors}; restart the host if they do not go away"

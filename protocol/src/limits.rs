@@ -101,6 +101,20 @@ pub const PMIX_QUEUE_MESSAGES_MAX: usize = 2 * PMIX_WAITING_OPERATIONS_MAX;
 pub const JOB_KEY_BYTES_MIN: usize = 16;
 /// Longest job key: a larger file is not a key but a mistake.
 pub const JOB_KEY_BYTES_MAX: usize = 64 << 10;
+/// Answer of somebody's HTTPS server; the objects of a Kubernetes API server are smaller.
+pub const HTTPS_REPLY_BYTES_MAX: usize = 4 << 20;
+/// Body of a report to the Trainer's status server.
+pub const STATUS_BODY_BYTES_MAX: usize = 64 << 10;
+/// Metrics in such a report.
+pub const STATUS_METRICS_ENTRIES_MAX: usize = 256;
+/// Length of a metric's name and of its value, in characters.
+pub const STATUS_METRIC_CHARS_MAX: usize = 64;
+/// Least time between the end of one report and the next.
+pub const STATUS_PERIOD_MS: u64 = 5_000;
+/// Time for one report; at the end of a command its exit waits so long beyond the period at most.
+pub const STATUS_POST_TIMEOUT_MS: u64 = 2_000;
+/// Read of each file by which control planes are told apart: the first lines say enough.
+pub const TRACE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Agents that a launcher starts on its own machine.
 pub const LOCAL_AGENTS_MAX: u32 = 1_024;
 

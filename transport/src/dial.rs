@@ -133,7 +133,11 @@ impl Failure {
             Self::Unresolved(error) => error.retryable(),
             Self::Declined(refusal) => matches!(
                 refusal,
-                Refusal::Busy { .. } | Refusal::NoEdge | Refusal::Leaving | Refusal::Quarantined { .. }
+                Refusal::Busy { .. }
+                    | Refusal::NoEdge
+                    | Refusal::Leaving
+                    | Refusal::Quarantined { .. }
+                    | Refusal::Held { .. }
             ),
             Self::NotMuster { .. } => false,
             Self::Refused { .. }

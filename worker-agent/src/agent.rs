@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::door::Door;
 use crate::executor::border::{Executor, Order, Report};
+use crate::hold::Hold;
 use crate::patience::Patience;
 use crate::promises::Promises;
 use crate::quarantine::Quarantine;
@@ -48,6 +49,8 @@ pub struct Settings {
 pub struct Agent {
     settings: Settings,
     door: Door,
+    /// Whether jobs are taken yet.
+    hold: Hold,
     dialer: Dialer,
     executor: Arc<dyn Executor>,
     bulk: Arc<Bulk>,
@@ -58,6 +61,8 @@ pub struct Agent {
     incarnation: u64,
     job: Option<Job>,
     leaving: bool,
+    /// With which it ends.
+    status: u8,
     patience: Patience,
     promises: Promises,
     rivals: Rivals,
@@ -92,6 +97,7 @@ enum Wake {
     Input(JobInput),
     Time,
     Signal(Asked),
+    Held(Option<u8>),
 }
 
 impl Agent {
@@ -99,6 +105,7 @@ impl Agent {
     pub fn new(
         settings: Settings,
         door: Door,
+        hold: Hold,
         dialer: Dialer,
         executor: Arc<dyn Executor>,
         reports: mpsc::UnboundedReceiver<Report>,
@@ -108,6 +115,7 @@ impl Agent {
             patience: Patience::new(settings.one_launcher, boottime_ms()),
             settings,
             door,
+            hold,
             dialer,
             executor,
             bulk: Arc::new(Bulk::start(bulk_reports)?),
@@ -117,6 +125,7 @@ impl Agent {
             incarnation: incarnation(),
             job: None,
             leaving: false,
+            status: 0,
             promises: Promises::default(),
             rivals: Rivals::default(),
             quarantine: None,
@@ -132,8 +141,8 @@ impl Agent {
         })
     }
 
-    /// Serves until told to end.
-    pub async fn run(mut self) -> std::io::Result<()> {
+    /// Serves until told to end, and says with which status.
+    pub async fn run(mut self) -> std::io::Result<u8> {
         let mut signals = Signals::new()?;
         tracing::info!(listening = self.door.describe(), release = RELEASE, "agent is ready");
         while !self.is_done() {
@@ -155,7 +164,7 @@ impl Agent {
             tracing::info!("{line}");
         }
         tracing::info!("agent ends");
-        Ok(())
+        Ok(self.status)
     }
 
     async fn wake(&mut self, signals: &mut Signals) -> Wake {
@@ -170,6 +179,7 @@ impl Agent {
             Some(report) = inboxes.bulk.recv() => Wake::Input(JobInput::Bulk(report)),
             asked = signals.next() => Wake::Signal(asked),
             () = timer => Wake::Time,
+            over = self.hold.changed() => Wake::Held(over),
             guest = self.door.next() => Wake::Guest(Box::new(guest)),
         }
     }
@@ -198,6 +208,12 @@ impl Agent {
             Wake::Input(input) => self.input(input, now_ms),
             Wake::Time => self.tick(now_ms),
             Wake::Signal(Asked::End(why)) => self.terminate(why, now_ms),
+            Wake::Held(None) => {}
+            Wake::Held(Some(status)) => {
+                // Ranks of an attempt that is over get no grace: all other pods wait for this one.
+                (self.status, self.leaving) = (status, true);
+                self.terminate("its attempt is over", now_ms);
+            }
             Wake::Signal(Asked::Pass(signal)) => {
                 if let Some(job) = &mut self.job {
                     job.pass_signal(signal);
@@ -339,6 +355,9 @@ impl Agent {
         let version = hello.common_version()?;
         if let Some(theirs) = self.settings.job.as_ref().filter(|job| **job != hello.job) {
             return Err(Refusal::WrongJob { theirs: theirs.clone() });
+        }
+        if let Some(held) = self.hold.refusal() {
+            return Err(held);
         }
         if self.job.is_none() {
             self.look_for_survivors(true, now_ms);

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod door;
 pub mod executor;
+pub mod hold;
 pub mod join;
 pub mod listen;
 mod patience;
@@ -20,3 +21,4 @@ mod signals;
 pub mod sshd;
 mod tally;
 pub mod teller;
+pub mod traces;

@@ -67,7 +67,7 @@ fn obey(options: &Options) -> ExitCode {
         }
     };
     match setup::serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => ExitCode::from(status),
         Err(error) => {
             tracing::error!("{}", setup::sentence(&error));
             ExitCode::from(Outcome::Internal.code())

@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use muster_core::hosts::site::{PORT_DEFAULT, key_file_candidates, ssh_port, sshd_config_candidates};
 use muster_core::plan::DEFAULT_JOB;
+use muster_core::surroundings::{Finding, Place};
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
 use muster_protocol::limits::KILL_GRACE_MS;
 use muster_protocol::{Epoch, Generation, HostIndex};
@@ -24,10 +25,12 @@ use tokio::sync::mpsc;
 use crate::agent::{Agent, Settings, incarnation};
 use crate::door::Door;
 use crate::executor::{LocalExecutor, Report};
+use crate::hold::{Hold, Part, SERVICE_ACCOUNT};
 use crate::join::{JoinDoor, Target};
 use crate::listen::Listen;
 use crate::shell::rsh;
 use crate::teller::Teller;
+use crate::traces;
 
 /// Starts ranks on this host for launchers that hold the job key.
 #[derive(Debug, Clone, Parser)]
@@ -42,7 +45,7 @@ pub struct Options {
     /// Join the launcher that listens there (muster run --listen) instead of waiting to be dialled
     #[arg(long, value_name = "HOST:PORT", env = "MUSTER_OPT_JOIN", conflicts_with_all = ["listen", "check"])]
     pub join: Option<String>,
-    /// Name of this host in the list of the launcher that is joined; else its host name
+    /// Name of this host in the list of the launcher that is joined; else the one that the operator lists it by, or its host name
     #[arg(long, value_name = "NAME", env = "MUSTER_OPT_NAME")]
     pub name: Option<String>,
     /// File whose bytes are the job key; else the ssh private key that the operators mount
@@ -57,6 +60,12 @@ pub struct Options {
     /// Time between SIGTERM and SIGKILL for ranks when the agent is told to end, in milliseconds
     #[arg(long, value_name = "MS", env = "MUSTER_OPT_GRACE_MS", default_value_t = KILL_GRACE_MS)]
     pub grace_ms: u64,
+    /// Take part in the in-place restarts of a JobSet; needs JOBSET_NAME, POD_NAME, and the rights to get jobsets and patch pods
+    #[arg(long, env = "MUSTER_OPT_IN_PLACE_RESTART", conflicts_with = "unix")]
+    pub in_place_restart: bool,
+    /// Folder with token, certificate authority and namespace for the API server
+    #[arg(long, value_name = "DIR", env = "MUSTER_OPT_SERVICE_ACCOUNT", default_value = SERVICE_ACCOUNT, hide = true)]
+    pub service_account: PathBuf,
     /// Ask the agent on this host whether it is ready: exit status 0 if it is, 1 if it is not
     #[arg(long)]
     pub check: bool,
@@ -75,6 +84,8 @@ pub struct Config {
     key: Option<JobKey>,
     unix: Option<PathBuf>,
     join: Option<Target>,
+    part: Option<Part>,
+    surroundings: (Finding, Place),
 }
 
 impl Options {
@@ -100,14 +111,27 @@ impl Options {
             shell_variables: self.shell_variables(port),
         };
         let addresses = listen.into_iter().map(|one| one.or_port(port)).collect();
-        let join = self.join.as_ref().map(|target| self.target(target)).transpose()?;
+        let traces = traces::of_this_process();
+        let place = traces.place();
+        let join = self.join.as_ref().map(|target| self.target(target, &place)).transpose()?;
         if join.is_some() && key.is_none() {
             bail!("no job key: a launcher can only be joined with its key; give --key-file");
         }
-        Ok(Config { settings, addresses, key, unix: self.unix.clone(), join })
+        // Who only asks whether the agent is ready does not take its part.
+        let takes_part = self.in_place_restart && !self.check;
+        let part = takes_part.then(|| Part::find(&self.service_account, &traces).context("--in-place-restart"));
+        Ok(Config {
+            part: part.transpose()?,
+            settings,
+            addresses,
+            key,
+            unix: self.unix.clone(),
+            join,
+            surroundings: (traces.control_plane(), place),
+        })
     }
 
-    fn target(&self, target: &str) -> anyhow::Result<Target> {
+    fn target(&self, target: &str, place: &Place) -> anyhow::Result<Target> {
         let parts = target.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
         let Some((host, port)) = parts.filter(|(host, port)| !host.is_empty() && *port != 0) else {
             bail!("--join {target:?}: expected HOST:PORT, as in launcher-0:2300");
@@ -115,7 +139,7 @@ impl Options {
         Ok(Target {
             host: host.trim_matches(['[', ']']).to_owned(),
             port,
-            name: self.name.clone().unwrap_or_else(muster_sys::proc::hostname),
+            name: self.name.clone().or_else(|| place.listed_as.clone()).unwrap_or_else(muster_sys::proc::hostname),
             job: self.job.clone().unwrap_or_else(|| DEFAULT_JOB.to_owned()),
             incarnation: incarnation(),
         })
@@ -146,12 +170,21 @@ fn configured_port() -> u16 {
     sshd_config_candidates(home.as_deref()).into_iter().find_map(read).unwrap_or(PORT_DEFAULT)
 }
 
-/// Runs an agent until it is told to end.
-pub fn serve(config: Config) -> anyhow::Result<()> {
+/// One line for those who read the log of a pod. Agents of a launcher on the same machine have nothing to tell that it does not.
+fn tell_surroundings(config: &Config) {
+    if config.unix.is_none() {
+        let (Finding { control_plane, reason }, place) = &config.surroundings;
+        tracing::info!(control_plane = control_plane.name(), reason, place = place.describe(), "surroundings");
+    }
+}
+
+/// Runs an agent until it is told to end, and says with which status.
+pub fn serve(config: Config) -> anyhow::Result<u8> {
     muster_sys::signals::ignore_broken_pipe();
     if let Err(error) = muster_sys::limits::raise_open_files() {
         tracing::warn!(%error, "the limit on open files stays as it is");
     }
+    tell_surroundings(&config);
     // Unbounded by type, bounded by the rules of the border: a few reports for each rank ordered.
     let (reports, inbox) = mpsc::unbounded_channel::<Report>();
     let executor = LocalExecutor::start(Box::new(move |report| {
@@ -173,8 +206,9 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
                 Door::Network(Box::new(Gate::listen(&config.addresses, identity.as_ref().map(tls::acceptor))?))
             }
         };
-        Agent::new(config.settings, door, dialer, executor.clone(), inbox)?.run().await?;
-        Ok::<(), anyhow::Error>(())
+        let hold = config.part.map_or_else(Hold::none, Hold::start);
+        let agent = Agent::new(config.settings, door, hold, dialer, executor.clone(), inbox)?;
+        Ok::<u8, anyhow::Error>(agent.run().await?)
     });
     drop(runtime);
     if let Ok(executor) = Arc::try_unwrap(executor) {

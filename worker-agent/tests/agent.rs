@@ -21,6 +21,7 @@ use muster_worker_agent::agent::{Agent, Settings};
 use muster_worker_agent::door::Door;
 use muster_worker_agent::executor::border::Survivor;
 use muster_worker_agent::executor::{Executor, Order, OrderError, Report};
+use muster_worker_agent::hold::Hold;
 use muster_worker_agent::session::tree::{DialFailure, connect, unix_address};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
@@ -57,7 +58,7 @@ fn start(settings: Settings) -> Rig {
     let (orders_in, orders) = mpsc::unbounded_channel();
     let (report, reports) = mpsc::unbounded_channel();
     let dialer = Dialer::new(Arc::new(Resolver::default()), None);
-    let agent = Agent::new(settings, door, dialer, Arc::new(Recorder(orders_in)), reports).unwrap();
+    let agent = Agent::new(settings, door, Hold::none(), dialer, Arc::new(Recorder(orders_in)), reports).unwrap();
     tokio::task::spawn_local(async move { agent.run().await.unwrap() });
     Rig { socket, orders, reports: report, tasks: TaskTracker::new(), _dir: dir }
 }

@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub listen: Option<Sourced<SocketAddr>>,
     /// File for the events, one JSON object on each line.
     pub events: Option<Sourced<String>>,
+    /// Whether a TrainJob's status is kept up to date.
+    pub trainer_status: bool,
     /// How much Muster says about itself.
     pub log: LogLevel,
     /// Things worth telling the user that are no errors.
@@ -85,6 +87,8 @@ pub struct ExecOptions {
     pub restarts: u32,
     /// A host on which nothing was started is an error.
     pub strict: bool,
+    /// Whether a TrainJob's status is kept up to date.
+    pub trainer_status: bool,
     /// How much Muster says about itself.
     pub log: LogLevel,
     /// The command.

@@ -41,6 +41,7 @@ pub(super) enum Id {
     OutputDir,
     Stdin,
     Events,
+    TrainerStatus,
     Log,
     Verbose,
     Timeout,
@@ -268,6 +269,13 @@ const OUTPUT: &[Opt] = &[
     ),
     opt(Id::Stdin, &["stdin"], Value("WHO"), "Who reads standard input: a rank, all or none. Default: 0."),
     opt(Id::Events, &["events"], Value("FILE"), "Write what happens to FILE, one JSON object on each line."),
+    opt(
+        Id::TrainerStatus,
+        &["trainer-status"],
+        Switch,
+        "Tell Kubeflow Trainer how the job goes, when its variables KUBEFLOW_TRAINER_SERVER_* are set. Default: true; \
+         --trainer-status=false for programs that do so themselves.",
+    ),
     opt(
         Id::Log,
         &["log"],

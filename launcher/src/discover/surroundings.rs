@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use muster_core::surroundings::Traces;
+
 /// Environment, file system root and size of the machine.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -33,6 +35,12 @@ impl Surroundings {
     /// All variables of the launcher's environment.
     pub fn vars(&self) -> impl Iterator<Item = (&str, &str)> {
         self.env.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// What tells which control plane has started this process.
+    pub fn traces(&self, hostname: &str) -> Traces {
+        let variables = self.vars().map(|(name, value)| (name.to_owned(), value.to_owned()));
+        muster_worker_agent::traces::look(&self.root, hostname, variables)
     }
 
     /// Cores that this process may use.

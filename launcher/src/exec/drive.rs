@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use muster_core::exec::{Act, End, Failure, Family, Use, Watch, idle_note, wanted_ranks};
 use muster_core::exit::Outcome;
-use muster_core::hosts::{HostList, HostSpec};
+use muster_core::hosts::HostList;
+use muster_protocol::HostIndex;
+use muster_protocol::event::Event;
+use muster_protocol::message::Obstacle;
 use muster_sys::clock::boottime_ms;
 use muster_sys::{reap, signals};
 use muster_transport::dial::Dialer;
@@ -18,12 +21,13 @@ use tokio::time::sleep;
 
 use super::command::{Commands, Running};
 use super::desk::{self, Visitor};
+use super::find::{find_host, is_here, subset};
 use super::lines::{self, News, Target};
 use super::prepare::Prepared;
 use super::workplace::{Agents, Workplace};
 use crate::cli::ExecOptions;
 use crate::discover::Surroundings;
-use crate::report::{self, terminal::Terminal};
+use crate::report::{self, TrainerStatus, terminal::Terminal};
 use crate::run::signal_source::{Asked, SignalSource};
 
 /// Time between two looks for what an ended command has left.
@@ -36,11 +40,17 @@ pub(super) fn run(options: &ExecOptions, prepared: Prepared, site: &Surroundings
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut drive = Drive::new(options, prepared, site)?;
-        drive.attempts().await
+        let (job, hosts) = (options.job.clone(), drive.hosts.len());
+        drive.tell(|| Event::JobStarting { job, hosts, ranks: wanted_ranks(&options.argv).unwrap_or(0) });
+        let outcome = drive.attempts().await;
+        let status = outcome.as_ref().map_or(Outcome::Internal, |outcome| *outcome).code();
+        drive.tell(|| Event::JobEnded { status, cause: None });
+        outcome.map(|outcome| (outcome, drive.trainer.take()))
     });
     // Threads may still wait for descriptors that nobody uses any more.
     runtime.shutdown_background();
-    outcome
+    // The last report may take a moment, and comes when nothing else is left to do.
+    outcome.map(|(outcome, _last_words)| outcome)
 }
 
 /// What is known of a host whatever attempt it is.
@@ -71,6 +81,7 @@ struct Drive<'a> {
     started_ms: u64,
     /// How often the command was started again.
     restarts: u32,
+    trainer: Option<TrainerStatus>,
 }
 
 impl<'a> Drive<'a> {
@@ -116,7 +127,15 @@ impl<'a> Drive<'a> {
             terminal: Terminal::new(),
             started_ms: boottime_ms(),
             restarts: 0,
+            trainer: TrainerStatus::start(options.trainer_status, site),
         })
+    }
+
+    /// Tells those who keep a status of the command.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(trainer) = &self.trainer {
+            trainer.event(&event(), boottime_ms().saturating_sub(self.started_ms));
+        }
     }
 
     async fn attempts(&mut self) -> anyhow::Result<Outcome> {
@@ -132,6 +151,7 @@ impl<'a> Drive<'a> {
                     report::say("muster: the hosts that are left are not enough to start the command again");
                 }
                 // What a command says about its own failure stands above.
+                self.tell(|| Event::Ending { cause: failure.to_string() });
                 if !matches!(failure, Failure::Command(End::Exited(_))) || self.restarts > 0 {
                     report::say(&format!("muster: {failure}"));
                 }
@@ -206,6 +226,7 @@ impl<'a> Drive<'a> {
         let mut attempt = Attempt { watch, running: None, over: false };
         for (i, at) in chosen.iter().enumerate() {
             if self.states[*at].up {
+                self.tell_news(*at, &News::Ready { shells: None });
                 let acts = attempt.watch.ready(i);
                 self.carry_out(acts, &mut attempt, hosts);
             }
@@ -269,7 +290,10 @@ impl<'a> Drive<'a> {
                     }
                     let variables = self.workplace.places.variables(hosts, self.restarts > 0, self.site);
                     match self.commands.start(&self.options.argv, &variables, self.site) {
-                        Ok(running) => attempt.running = Some(running),
+                        Ok(running) => {
+                            attempt.running = Some(running);
+                            self.tell(|| Event::CommandStarted { restarts: self.restarts });
+                        }
                         Err((why, outcome)) => {
                             let acts = attempt.watch.not_started(why, outcome);
                             self.carry_out(acts, attempt, hosts);
@@ -293,6 +317,7 @@ impl<'a> Drive<'a> {
 
     /// News of a line; only hosts of this attempt concern the watch.
     fn hear(&mut self, at: usize, news: News, chosen: &[usize], watch: &mut Watch) -> Vec<Act> {
+        self.tell_news(at, &news);
         let state = &mut self.states[at];
         let host = chosen.iter().position(|chosen| *chosen == at);
         match news {
@@ -341,6 +366,20 @@ impl<'a> Drive<'a> {
             }
         }
         Vec::new()
+    }
+
+    /// What news of a line are for those who keep a status.
+    fn tell_news(&self, at: usize, news: &News) {
+        let host = || self.hosts.hosts()[at].name.clone();
+        match news {
+            News::Ready { .. } => self.tell(|| Event::HostJoined { index: HostIndex(at as u32), host: host() }),
+            News::Unreached { why, .. } => {
+                let (obstacle, text) = (Obstacle::Waiting, why.clone());
+                self.tell(|| Event::HostMissing { host: host(), obstacle, text });
+            }
+            News::Lost { why } => self.tell(|| Event::HostLost { host: host(), why: why.clone() }),
+            News::Begun | News::Shells(_) | News::Refused { .. } | News::Ended { .. } => {}
+        }
     }
 
     fn receive(&mut self, visitor: Visitor) {
@@ -424,68 +463,5 @@ async fn wait_until(due_ms: Option<u64>) {
     match due_ms {
         Some(at) => sleep(Duration::from_millis(at.saturating_sub(boottime_ms()))).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Whether a host is the machine that the command runs on, on which no remote shell is needed and often no agent is.
-pub(super) fn is_here(name: &str, own: &str) -> bool {
-    let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
-    name == own || name == "localhost" || (name.parse::<std::net::IpAddr>().is_err() && first(name) == first(own))
-}
-
-/// The host that a remote shell means: by its whole name, or by its first part where that says which.
-fn find_host(hosts: &HostList, asked: &str) -> Option<usize> {
-    let all = hosts.hosts();
-    let exact = all.iter().position(|host| host.name == asked || host.reachable_as() == asked);
-    exact.or_else(|| {
-        let mut short = all.iter().enumerate().filter(|(_, host)| host.name.split('.').next() == Some(asked));
-        let found = short.next().map(|(at, _)| at);
-        found.filter(|_| short.next().is_none())
-    })
-}
-
-/// Some of the hosts.
-fn subset(hosts: &HostList, chosen: &[usize]) -> HostList {
-    let mut list = HostList::new();
-    for at in chosen {
-        let host: HostSpec = hosts.hosts()[*at].clone();
-        // What was a list before is one without some of its hosts.
-        let _ = list.add(host);
-    }
-    list
-}
-
-#[cfg(test)]
-mod tests {
-    use muster_core::hosts::{Origin, parse_hosts_flag};
-
-    use super::*;
-
-    fn hosts(list: &str) -> HostList {
-        parse_hosts_flag(list, &Origin::flag("-H")).unwrap()
-    }
-
-    #[test]
-    fn hosts_are_found_by_what_launchers_call_them() {
-        let list = hosts("j-worker-0.j.ns.svc,j-worker-1.j.ns.svc,10.0.0.7,a.x,a.y");
-        for (asked, want) in [
-            ("j-worker-1.j.ns.svc", Some(1)),
-            ("j-worker-1", Some(1)),
-            ("10.0.0.7", Some(2)),
-            ("a.y", Some(4)),
-            ("a", None),
-            ("other", None),
-        ] {
-            assert_eq!(find_host(&list, asked), want, "{asked}");
-        }
-        assert!(is_here("j-launcher.j.ns.svc", "j-launcher") && is_here("localhost", "x") && is_here("x", "x"));
-        assert!(!is_here("j-worker-0.j.ns.svc", "j-launcher") && !is_here("10.0.0.1", "10"));
-    }
-
-    #[test]
-    fn some_hosts_of_a_list_keep_their_slots() {
-        let some = subset(&hosts("a:2,b:3,c:4"), &[0, 2]);
-        let short: Vec<_> = some.hosts().iter().map(|h| (h.name.as_str(), h.slots)).collect();
-        assert_eq!(short, [("a", 2), ("c", 4)]);
     }
 }

@@ -10,6 +10,7 @@
 mod command;
 mod desk;
 mod drive;
+mod find;
 mod lines;
 mod plan;
 mod prepare;

@@ -11,6 +11,7 @@ use super::prepare::{family, hosts, shell};
 use super::workplace::{Agents, Places};
 use crate::cli::ExecOptions;
 use crate::discover::{Surroundings, find_key, find_port};
+use crate::plan::Whereabouts;
 use crate::report;
 use crate::run::Usage;
 
@@ -23,6 +24,7 @@ struct Sheet<'a> {
     launcher: String,
     hosts: &'a HostList,
     variables: Vec<Variable>,
+    surroundings: Whereabouts,
 }
 
 /// Prints it.
@@ -43,6 +45,7 @@ pub fn show(options: &ExecOptions, json: bool, site: &Surroundings) -> anyhow::R
         launcher: family.to_string(),
         variables: places.variables(&hosts, false, site),
         hosts: &hosts,
+        surroundings: Whereabouts::look(site, &muster_sys::proc::hostname()),
     };
     let text = if json { serde_json::to_string_pretty(&sheet)? + "\n" } else { sheet.text(&family) };
     report::print(&text)
@@ -52,6 +55,7 @@ impl Sheet<'_> {
     fn text(&self, family: &Family) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
+        let _ = write!(out, "{}", self.surroundings.text());
         let _ = writeln!(out, "command: {}", self.command.join(" "));
         let _ = writeln!(out, "launcher: {}", self.launcher);
         if *family == Family::Unknown {

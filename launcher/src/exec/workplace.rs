@@ -10,7 +10,7 @@ use muster_core::hosts::site::OPERATOR_HOSTFILE;
 
 use muster_worker_agent::shell::rsh;
 
-use super::drive::is_here;
+use super::find::is_here;
 use crate::discover::Surroundings;
 use crate::run::local::make_own_dir;
 

@@ -3,6 +3,7 @@
 mod log;
 mod startup;
 pub(crate) mod terminal;
+mod trainer;
 
 use std::io::Write;
 
@@ -14,6 +15,7 @@ use crate::cli::{LogLevel, RunOptions};
 use log::EventLog;
 use startup::Startup;
 use terminal::Terminal;
+pub use trainer::TrainerStatus;
 
 /// All readers of one run's events.
 pub struct Reporter {
@@ -21,18 +23,20 @@ pub struct Reporter {
     log: Option<EventLog>,
     terminal: Terminal,
     startup: Startup,
+    trainer: Option<TrainerStatus>,
     verbose: bool,
 }
 
 impl Reporter {
     /// Opens what the options name.
-    pub fn new(options: &RunOptions, now_ms: u64) -> anyhow::Result<Self> {
+    pub fn new(options: &RunOptions, trainer: Option<TrainerStatus>, now_ms: u64) -> anyhow::Result<Self> {
         let log = options.events.as_ref().map(|file| EventLog::create(&file.value)).transpose();
         Ok(Self {
             started_ms: now_ms,
             log: log.context("--events")?,
             terminal: Terminal::new(),
             startup: Startup::default(),
+            trainer,
             verbose: options.log >= LogLevel::Info,
         })
     }
@@ -43,11 +47,19 @@ impl Reporter {
         if let Some(log) = &mut self.log {
             log.write(event, at_ms);
         }
+        if let Some(trainer) = &self.trainer {
+            trainer.event(event, at_ms);
+        }
         self.startup.note(event, at_ms);
         self.terminal.event(event);
         if self.verbose && matches!(event, Event::JobEnded { .. }) {
             self.terminal.say(&self.startup.summary());
         }
+    }
+
+    /// Hands out what still has something to tell when everything else is over.
+    pub fn last_words(&mut self) -> Option<TrainerStatus> {
+        self.trainer.take()
     }
 
     /// Hosts that are waited for: name, and what stands in the way.

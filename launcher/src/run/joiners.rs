@@ -85,7 +85,7 @@ impl Joiners {
             return Err(Refusal::WrongJob { theirs: self.introduction.job.clone() });
         }
         let name = &guest.hello.your_name;
-        let known = self.hosts.get(name).filter(|_| guest.hello.role == Role::Joiner);
+        let known = find(&self.hosts, name).filter(|_| guest.hello.role == Role::Joiner);
         let entry = known.cloned().ok_or_else(|| Refusal::NotInList { name: name.clone() })?;
         let place = match guest.source {
             Source::Network(address) => format!("{} ({})", guest.hello.from, address.ip()),
@@ -93,9 +93,58 @@ impl Joiners {
         };
         let who = Holder { incarnation: guest.hello.incarnation, place };
         let seat = match guest.hello.lane {
-            Lane::Control => self.seats.take(name, who)?,
-            Lane::Bulk => self.seats.of(name, &who)?,
+            Lane::Control => self.seats.take(&entry.name, who)?,
+            Lane::Bulk => self.seats.of(&entry.name, &who)?,
         };
         Ok((entry, seat))
+    }
+}
+
+/// The host of the list that a joining agent means: by its whole name, or where one name is the other with a longer domain and that
+/// says which. An agent in a pod may know less of its domain than the list has, or more.
+fn find<'a>(hosts: &'a HashMap<String, HostEntry>, name: &str) -> Option<&'a HostEntry> {
+    let begins = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('.'));
+    let is_address = |name: &str| name.parse::<std::net::IpAddr>().is_ok();
+    hosts.get(name).or_else(|| {
+        let named = hosts.values().filter(|entry| !is_address(&entry.name) && !is_address(name) && !name.is_empty());
+        let mut alike = named.filter(|entry| begins(&entry.name, name) || begins(name, &entry.name));
+        let found = alike.next();
+        found.filter(|_| alike.next().is_none())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use muster_protocol::HostIndex;
+
+    use super::*;
+
+    #[test]
+    fn who_joins_is_found_by_a_name_with_more_or_less_of_its_domain() {
+        let names = ["pi-worker-0.pi.ns.svc", "pi-worker-1.pi.ns.svc", "short", "a.x", "a.y", "10.0.0.1"];
+        let entry = |(at, name): (usize, &&str)| {
+            (
+                (*name).to_owned(),
+                HostEntry { index: HostIndex(at as u32), name: (*name).to_owned(), port: 1, address: None },
+            )
+        };
+        let hosts = names.iter().enumerate().map(entry).collect();
+        for (name, want) in [
+            ("pi-worker-1.pi.ns.svc", Some(1)),
+            ("pi-worker-1", Some(1)),
+            ("pi-worker-1.pi.ns.svc.cluster.local", Some(1)),
+            ("pi-worker-1.pi", Some(1)),
+            ("pi-worker", None),
+            ("short.pi.ns.svc", Some(2)),
+            ("pi-worker-1.pi.other.svc", None),
+            ("a", None),
+            ("a.y", Some(4)),
+            ("10.0.0.1", Some(5)),
+            ("10", None),
+            ("", None),
+            ("pi-worker-2", None),
+        ] {
+            assert_eq!(find(&hosts, name).map(|entry| entry.index.0), want, "{name}");
+        }
     }
 }

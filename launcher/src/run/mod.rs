@@ -17,7 +17,7 @@ use muster_protocol::Epoch;
 
 use crate::cli::{LogLevel, RunOptions};
 use crate::discover::Surroundings;
-use crate::report;
+use crate::report::{self, TrainerStatus};
 
 /// `SIGPIPE`: what a program dies of whose reader has gone.
 pub const SIGPIPE: i32 = 13;
@@ -29,6 +29,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// First cause, when it failed.
     pub cause: Option<Cause>,
+    /// What may take a moment and concerns nobody but who keeps a status of this job: to be dropped last.
+    pub last_words: Option<TrainerStatus>,
 }
 
 /// Runs a job.
@@ -39,7 +41,8 @@ pub fn run(options: &RunOptions, site: &Surroundings) -> anyhow::Result<Ended> {
         Err(error) => return Err(Usage(error.to_string()).into()),
     };
     report::notes(&prepared.setup.hosts.notes);
-    shell::run(options, prepared)
+    let trainer = TrainerStatus::start(options.trainer_status, site);
+    shell::run(options, prepared, trainer)
 }
 
 /// Something the user has to correct before anything can start.

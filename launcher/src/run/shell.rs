@@ -31,7 +31,7 @@ use super::signal_source::{Asked, SignalSource};
 use super::{Ended, SIGPIPE, Usage, tracing_level};
 use crate::cli::RunOptions;
 use crate::output::{self, Output, OutputOrder, OutputReport, Style};
-use crate::report::Reporter;
+use crate::report::{Reporter, TrainerStatus};
 
 /// Time that ranks and their output have after the second demand for the end, in milliseconds.
 const IMPATIENT_MS: u64 = 2_000;
@@ -43,10 +43,14 @@ const SUSPENDED_LEASE_MS: u64 = 24 * 3_600 * 1_000;
 const SUSPEND_DELAY: Duration = Duration::from_millis(50);
 
 /// Runs a prepared job to its end.
-pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Result<Ended> {
+pub(super) fn run(
+    options: &RunOptions,
+    mut prepared: Prepared,
+    trainer: Option<TrainerStatus>,
+) -> anyhow::Result<Ended> {
     signals::ignore_broken_pipe();
     // What the options name is opened before anything is started.
-    let reporter = Reporter::new(options, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
+    let reporter = Reporter::new(options, trainer, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
     if let Some(dir) = &options.spec.output.dir {
         output::make_dir(Path::new(dir)).map_err(|e| Usage(format!("--output-dir: {e}")))?;
     }
@@ -60,9 +64,10 @@ pub(super) fn run(options: &RunOptions, mut prepared: Prepared) -> anyhow::Resul
         // above give their ranks the limit they were started with.
         let _ = muster_sys::limits::raise_open_files();
         let mut shell = Shell::new(options, prepared, agents, reporter)?;
-        let ended = shell.run(source).await;
+        let mut ended = shell.run(source).await;
         shell.report_end(&ended);
         shell.farewell().await;
+        ended.last_words = shell.reporter.last_words();
         Ok(ended)
     })
 }
@@ -166,7 +171,7 @@ impl Shell {
         loop {
             self.settle(boottime_ms());
             if let Some((outcome, cause)) = self.over.take_if(|_| self.output_finished) {
-                return Ended { outcome, cause };
+                return Ended { outcome, cause, last_words: None };
             }
             let wake = self.wake(&mut source, &mut heartbeat).await;
             let now_ms = boottime_ms();
@@ -318,7 +323,7 @@ impl Shell {
     /// The end without waiting for anything. What ended the job first stays its cause.
     fn ended_by(&self, cause: Cause) -> Ended {
         let cause = self.job.cause().cloned().unwrap_or(cause);
-        Ended { outcome: cause.outcome(), cause: Some(cause) }
+        Ended { outcome: cause.outcome(), cause: Some(cause), last_words: None }
     }
 
     /// An agent of this machine that has ended before it was connected will not come any more. Later its connection tells.

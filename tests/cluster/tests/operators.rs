@@ -294,6 +294,31 @@ fn c4_the_agent_under_the_name_of_an_ssh_server_listens_where_that_would() {
 }
 
 #[test]
+fn c2_a_worker_tells_which_job_it_belongs_to_and_joins_under_the_name_that_the_host_file_has() {
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(2)));
+    pods.write_hostfile(|name| format!("{name} slots=1"));
+    let workspace = |name| workspace::program(name).expect("built").display().to_string();
+    let agent = format!("exec {} --join {}:4001", workspace("muster-agent"), pods.cluster.launcher().address());
+    let start = |(i, name): (usize, &String)| {
+        let agent = pods.in_pod(name, &agent).env("K_MPI_JOB_ROLE", "worker");
+        pods.cluster.host(i).spawn(agent).expect("spawn")
+    };
+    let workers: Vec<Proc> = pods.workers.iter().enumerate().map(start).collect();
+    let run = format!("exec {} run --listen :4001 hostname", workspace("muster"));
+    let output = pods.cluster.launcher().run(pods.in_pod(&pods.launcher, &run)).and_then(Output::ok).expect("it runs");
+    let text = output.stdout_text();
+    let mut names: Vec<&str> = text.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["pi-worker-0", "pi-worker-1"]);
+    for (i, worker) in workers.iter().enumerate() {
+        let log = worker.stderr_so_far();
+        let plane = "surroundings control_plane=\"mpi-operator v2\" reason=\"K_MPI_JOB_ROLE is \\\"worker\\\"\" place=";
+        let place = format!("role worker, job pi, index {i}, launcher pi-launcher");
+        assert!(log.contains(plane) && log.contains(&place), "{log}");
+    }
+}
+
+#[test]
 fn c6_each_launcher_is_known_by_its_version_and_finds_the_variables_that_it_reads() {
     let here = muster_cluster::Here::new().expect("a folder");
     let muster = workspace::program("muster").expect("built");
@@ -302,9 +327,8 @@ fn c6_each_launcher_is_known_by_its_version_and_finds_the_variables_that_it_read
         std::fs::write(&mpirun, format!("#!/bin/sh\nprintf '{version}\\n'\n")).expect("write");
         std::fs::set_permissions(&mpirun, PermissionsExt::from_mode(0o755)).expect("mode");
         let plan = Cmd::new(&muster).args(["plan", "exec", "-H", "w-0.job.ns.svc:2", "--"]).arg(&mpirun);
-        let plan =
-            here.run(plan.env("OMPI_MCA_orte_keep_fqdn_hostnames", "true")).and_then(Output::ok).expect("a plan");
-        plan.stdout_text()
+        let plan = here.run(plan.env("OMPI_MCA_orte_keep_fqdn_hostnames", "true").env("K_MPI_JOB_ROLE", "launcher"));
+        plan.and_then(Output::ok).expect("a plan").stdout_text()
     };
     for (version, name) in [
         ("mpirun (Open MPI) 4.1.4", "Open MPI 4.1.4"),
@@ -314,7 +338,8 @@ fn c6_each_launcher_is_known_by_its_version_and_finds_the_variables_that_it_read
         ("Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240701", "Intel MPI 2021.13"),
     ] {
         let plan = said(version);
-        assert!(plan.contains(&format!("launcher: {name}\n")), "{plan}");
+        let begin = "control plane: mpi-operator v2 (K_MPI_JOB_ROLE is \"launcher\")\n";
+        assert!(plan.starts_with(begin) && plan.contains(&format!("launcher: {name}\n")), "{plan}");
         for line in [
             "  OMPI_MCA_plm_rsh_agent=/",
             "  PRTE_MCA_plm_ssh_agent=/",

@@ -5,6 +5,7 @@ use muster_invariants::{files, rules};
 /// What limits are counted in.
 const UNITS: &[&str] = &[
     "BYTES",
+    "CHARS",
     "MS",
     "HOSTS",
     "AGENTS",

@@ -234,6 +234,10 @@ impl Rig {
         let file = File::create(&output).expect("a file for output");
         let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(self.mpi.environment()).envs(environment.iter().cloned());
+        // Ranks that are killed leave their shared memory: in the server's folder it is removed with all the rest.
+        for sort in ["vader", "sm"] {
+            command.env(format!("OMPI_MCA_btl_{sort}_backing_directory"), self.servers[node].folder.path());
+        }
         command.envs(self.extra.iter().cloned()).stdin(Stdio::null());
         command.stdout(file.try_clone().expect("a second handle")).stderr(file);
         let child = command.spawn().expect("the rank starts");

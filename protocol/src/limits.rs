@@ -151,7 +151,7 @@ pub const LARGE_PIPES_MAX: usize = 32;
 /// Answers to calls that the root keeps for one process: of every request that may wait.
 pub const KEPT_ANSWERS_MAX: usize = PMI_WAITING_REQUESTS_MAX;
 /// Calls of all ranks of a job whose answer waits for other ranks.
-pub const PENDING_CALLS_MAX: usize = 1 << 20;
+pub const PENDING_REQUESTS_MAX: usize = 1 << 20;
 /// Signals that are kept for a rank whose start has not come back; the oldest are forgotten.
 pub const KEPT_SIGNALS_MAX: usize = 64;
 /// Pairs of source and reason of which an agent remembers that it has logged them; beyond it nothing is logged until some are

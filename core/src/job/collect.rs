@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::ProcId;
-use muster_protocol::message::{Phase, ProcEnd, ProcExit};
+use muster_protocol::message::{Bootstrap, Phase, ProcEnd, ProcExit};
 
 use super::cause::Cause;
 use super::machine::{Job, Stage};
@@ -31,7 +31,12 @@ pub(super) enum Doubt {
     Spoken,
     /// A fault.
     Fault,
+    /// The status with which Open MPI 5 aborts when a peer's socket closes: that is all it ever says.
+    Echo,
 }
+
+/// That status.
+const SOCKET_CLOSED: i32 = 14;
 
 /// The while after a first failure that may be a reaction.
 #[derive(Debug)]
@@ -66,12 +71,25 @@ fn doubt(exit: &ProcExit) -> Doubt {
 impl Job {
     /// A rank ended, and that ends the job.
     pub(super) fn fail_by_end(&mut self, cause: Cause, exit: &ProcExit) {
-        self.fail_in_doubt(cause, exit.proc, doubt(exit));
+        let doubt = match exit.end {
+            ProcEnd::Exited(code) if self.is_echo(exit.proc, code.into()) => Doubt::Echo,
+            _ => doubt(exit),
+        };
+        self.fail_in_doubt(cause, exit.proc, doubt);
+    }
+
+    fn is_echo(&self, proc: ProcId, code: i32) -> bool {
+        let group = self.table.proc(proc).and_then(|p| self.table.groups.get(&p.group));
+        code == SOCKET_CLOSED && group.is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix)
     }
 
     /// A rank asked for the end of the job, or broke the rules of its bootstrap.
     pub(super) fn fail_by_words(&mut self, cause: Cause, proc: ProcId) {
-        self.fail_in_doubt(cause, proc, Doubt::Spoken);
+        let doubt = match cause {
+            Cause::Aborted { code, .. } if self.is_echo(proc, code) => Doubt::Echo,
+            _ => Doubt::Spoken,
+        };
+        self.fail_in_doubt(cause, proc, doubt);
     }
 
     fn fail_in_doubt(&mut self, cause: Cause, by: ProcId, doubt: Doubt) {

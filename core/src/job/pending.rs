@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_protocol::ProcId;
-use muster_protocol::limits::PENDING_CALLS_MAX;
+use muster_protocol::limits::PENDING_REQUESTS_MAX;
 
 /// A call, as its host numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -27,7 +27,7 @@ impl Pending {
 
     /// Remembers one; false when there are as many as there may be.
     pub(super) fn add(&mut self, caller: Caller) -> bool {
-        self.calls.len() < PENDING_CALLS_MAX && self.calls.insert(caller)
+        self.calls.len() < PENDING_REQUESTS_MAX && self.calls.insert(caller)
     }
 
     /// It is answered; false when nobody waits for it.

@@ -9,6 +9,8 @@ pub struct Sign {
     pub bootstrap: Bootstrap,
     /// The sign, for people: "./a.out links libmpi.so.40 (Open MPI)".
     pub because: String,
+    /// The PMIx library of the program's own MPI, when it had better serve it.
+    pub library: Option<String>,
 }
 
 /// Libraries that tell, by the beginning of their names: `libmpi.so.40` and `libmpi.so.40.30.4` are the same.
@@ -29,7 +31,14 @@ const LIBRARIES: [(&str, Bootstrap, &str); 10] = [
 pub fn of_library(file: &str, soname: &str) -> Option<Sign> {
     let is = |name: &str| soname.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let (_, bootstrap, family) = LIBRARIES.iter().find(|(name, ..)| is(name))?;
-    Some(Sign { bootstrap: *bootstrap, because: format!("{file} links {soname} ({family})") })
+    Some(Sign { bootstrap: *bootstrap, because: format!("{file} links {soname} ({family})"), library: None })
+}
+
+/// Whether a `libmpi` that needs this library is Open MPI's from 5.0 on. Their sessions need a server of their own PMIx series (5.x): 4.2
+/// answers their groups with less than they expect.
+pub fn is_of_open_mpi_5(soname: &str) -> bool {
+    let number = soname.strip_prefix("libopen-pal.so.").and_then(|n| n.split('.').next()?.parse::<u32>().ok());
+    number.is_some_and(|n| n >= 80)
 }
 
 /// Interpreter and its arguments, when a file begins as a script.
@@ -145,6 +154,18 @@ mod tests {
             ("libm.so.6", None),
         ] {
             assert_eq!(kind(soname), want, "{soname}");
+        }
+    }
+
+    #[test]
+    fn open_mpi_5_is_known_by_what_it_is_built_on() {
+        for (soname, want) in [
+            ("libopen-pal.so.80", true),
+            ("libopen-pal.so.80.0.4", true),
+            ("libopen-pal.so.40", false),
+            ("libc.so.80", false),
+        ] {
+            assert_eq!(is_of_open_mpi_5(soname), want, "{soname}");
         }
     }
 

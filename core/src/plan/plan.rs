@@ -59,6 +59,8 @@ pub struct Plan {
     pub bootstrap: Bootstrap,
     /// Why, when it was found out and not asked for.
     pub bootstrap_because: Option<String>,
+    /// A PMIx library to try before others.
+    pub pmix_preferred: Option<String>,
     /// What the failure of a rank or a host means for the others.
     pub on_failure: OnFailure,
     /// All hosts of the job, those without ranks too; [`HostIndex`] counts here.
@@ -102,6 +104,7 @@ impl Plan {
             world,
             placement,
             bootstrap: spec.bootstrap,
+            pmix_preferred: None,
             on_failure: spec.on_failure,
             bootstrap_because: None,
             hosts: hosts.hosts().to_vec(),

@@ -55,6 +55,9 @@ impl fmt::Display for Sheet<'_> {
             plan.placement,
             plan.bootstrap,
         )?;
+        if let Some(library) = &plan.pmix_preferred {
+            writeln!(f, "PMIx library, where a host has it: {library}\n")?;
+        }
         let mut rows = vec![["HOST", "NODE", "USED/SLOTS", "RANKS", "PROGRAM"].map(str::to_owned)];
         rows.extend(plan.shares.iter().map(|share| plan.host_row(share)));
         table(f, &rows)?;

@@ -69,6 +69,7 @@ pub fn place(options: &RunOptions, site: &Surroundings) -> Result<(Found, Plan),
     {
         plan.bootstrap = sign.bootstrap;
         plan.bootstrap_because = Some(sign.because);
+        plan.pmix_preferred = sign.library;
     }
     if plan.on_failure == OnFailure::Continue && plan.bootstrap.serves_pmi() {
         return Err(PrepareError::CannotContinue);
@@ -142,6 +143,7 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         pmix: (plan.bootstrap == plan::Bootstrap::Pmix).then(|| PmixPlan {
             library: spec.pmix_library.clone(),
             tolerant: spec.on_failure == OnFailure::Continue,
+            preferred: plan.pmix_preferred.clone(),
             ..PmixPlan::default()
         }),
     }

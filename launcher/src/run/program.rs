@@ -90,13 +90,30 @@ impl<'a> Look<'a> {
             return Vec::new();
         }
         let Ok(Some(needs)) = elf::needs(path) else { return Vec::new() };
-        let signs: Vec<Sign> = needs.libraries.iter().filter_map(|l| detect::of_library(shown, l)).collect();
+        let sign = |l: &String| {
+            Some(Sign { library: self.own_pmix(path, &needs.folders, l), ..detect::of_library(shown, l)? })
+        };
+        let signs: Vec<Sign> = needs.libraries.iter().filter_map(sign).collect();
         if !signs.is_empty() {
             return signs;
         }
         let found: Vec<(PathBuf, &String)> =
             needs.libraries.iter().filter_map(|l| Some((self.library(path, &needs.folders, l)?, l))).collect();
         found.into_iter().flat_map(|(path, name)| self.file(&path, name, depth + 1)).collect()
+    }
+
+    /// The PMIx library beside the program's `libmpi`, if that is Open MPI 5.
+    fn own_pmix(&self, of: &Path, folders: &[String], soname: &str) -> Option<String> {
+        let libmpi = self.library(of, folders, soname)?;
+        let needs = elf::needs(&libmpi).ok()??;
+        needs.libraries.iter().find(|l| detect::is_of_open_mpi_5(l))?;
+        let folder = std::fs::canonicalize(&libmpi).ok()?.parent()?.to_path_buf();
+        let beside = ["openmpi/libpmix.so.2", "libpmix.so.2"].map(|name| folder.join(name));
+        let own = beside
+            .into_iter()
+            .find(|path| path.is_file())
+            .or_else(|| self.library(&libmpi, &needs.folders, "libpmix.so.2"));
+        own.map(|path| path.to_string_lossy().into_owned())
     }
 
     fn library(&self, of: &Path, folders: &[String], name: &str) -> Option<PathBuf> {

@@ -160,6 +160,9 @@ pub struct PmixPlan {
     #[n(5)]
     #[cbor(default)]
     pub tolerant: bool,
+    /// A library to try before others: the one of the ranks' own MPI.
+    #[n(6)]
+    pub preferred: Option<String>,
 }
 
 /// What all ranks of a process group have in common.

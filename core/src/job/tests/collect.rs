@@ -165,3 +165,17 @@ fn what_comes_after_the_while_explains_nothing() {
         assert_eq!(bench.finish().0, outcome, "after {after_ms} ms");
     }
 }
+
+#[test]
+fn what_open_mpi_says_when_a_socket_closes_is_explained_by_a_crash_and_counts_without_one() {
+    let aborts = |code| Abort { proc: ProcId(0), cause: AbortCause::Asked { code, message: String::new() } };
+    let crash = ProcEnd::Signaled { signal: 11, core: false };
+    for (code, crashes, want) in [(14, true, 139), (14, false, 14), (7, true, 7)] {
+        let mut bench = Bench::new(2, 2, Bootstrap::Pmix).all_joined();
+        bench.started().init(0).init(1).tell(0, &aborts(code));
+        if crashes {
+            bench.told_exit(1, crash.clone(), Phase::Initialised, false);
+        }
+        assert_eq!(bench.finish().0.code(), want, "{code}");
+    }
+}

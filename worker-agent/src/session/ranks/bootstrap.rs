@@ -22,6 +22,9 @@ impl Ranks {
 
     /// A rank's PMI socket has ended.
     pub(in crate::session) fn pmi_closed(&mut self, proc: ProcId, now_ms: u64) {
+        if proc == PMIX_PROC {
+            return self.pmix_closed();
+        }
         self.with_server(proc, |server, local, out| server.closed(local, out));
         let phase = self.phase(proc);
         let Some(state) = self.procs.get_mut(&proc) else { return };

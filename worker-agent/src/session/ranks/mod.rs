@@ -225,7 +225,7 @@ impl Ranks {
             Report::SpawnFailed(failure) if failure.proc == PMIX_PROC => {
                 self.pmix_died(&format!("the PMIx server of this host cannot be started: {failure}"));
             }
-            Report::Exited { proc: PMIX_PROC, status, .. } => self.pmix_ended(&convert::end(status)),
+            Report::Exited { proc: PMIX_PROC, status, .. } => self.pmix_ended(convert::end(status)),
             Report::Spawned { proc, pid, ref pmi, .. } => {
                 let Some(state) = self.procs.get_mut(&proc) else { return };
                 state.pid = u32::try_from(pid).ok();

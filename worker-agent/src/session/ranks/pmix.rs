@@ -43,6 +43,10 @@ pub(super) struct Pmix {
     heard: Stream,
     /// What is to be said when the process runs.
     unsaid: Option<Vec<ToPmix>>,
+    /// How its process has ended.
+    end: Option<ProcEnd>,
+    /// Its socket has.
+    closed: bool,
 }
 
 impl Pmix {
@@ -78,16 +82,17 @@ impl Ranks {
     }
 
     fn begin_pmix(&mut self, spec: &Spec, share: &Share) {
-        let asked = spec.pmix.as_ref().and_then(|p| p.library.clone());
+        let plan = spec.pmix.clone().unwrap_or_default();
+        let usual = || plan.preferred.iter().chain(&self.site.libraries).cloned().collect();
         let setup = Setup {
-            libraries: asked.map_or_else(|| self.site.libraries.clone(), |library| vec![library]),
+            libraries: plan.library.clone().map_or_else(usual, |library| vec![library]),
             folder: self.site.folder.clone(),
             host: share.host_name.clone(),
             owner: self.site.owner,
         };
         let mut actions = Vec::new();
         let server = Server::new(setup, &mut actions);
-        self.pmix = Some(Pmix { server, heard: Stream::default(), unsaid: Some(Vec::new()) });
+        self.pmix = Some(Pmix { server, heard: Stream::default(), unsaid: Some(Vec::new()), end: None, closed: false });
         self.carry_out_pmix(actions);
         let env = base_env(self.inherited.iter().cloned(), &AppSpec::default());
         let order = RankOrder {
@@ -162,12 +167,31 @@ impl Ranks {
         }
     }
 
-    /// Its process has ended.
-    pub(super) fn pmix_ended(&mut self, end: &ProcEnd) {
-        let how = match end {
-            ProcEnd::Exited(code) => format!("exited with status {code}"),
-            ProcEnd::Signaled { signal, .. } => format!("died of {}", muster_core::job::signal_name(*signal)),
-            ProcEnd::NotStarted { what, .. } => what.clone(),
+    /// Its process has ended. What it wrote to its socket before must be heard first: it may have said why.
+    pub(super) fn pmix_ended(&mut self, end: ProcEnd) {
+        let Some(pmix) = self.pmix.as_mut() else { return };
+        pmix.end = Some(end);
+        if pmix.closed {
+            self.pmix_is_gone();
+        } else {
+            self.acts.push(RankAct::PmiDrain(PMIX_PROC));
+        }
+    }
+
+    /// Its socket has ended.
+    pub(super) fn pmix_closed(&mut self) {
+        let Some(pmix) = self.pmix.as_mut() else { return };
+        pmix.closed = true;
+        if pmix.end.is_some() {
+            self.pmix_is_gone();
+        }
+    }
+
+    fn pmix_is_gone(&mut self) {
+        let how = match self.pmix.as_mut().and_then(|pmix| pmix.end.take()) {
+            Some(ProcEnd::Exited(code)) => format!("exited with status {code}"),
+            Some(ProcEnd::Signaled { signal, .. }) => format!("died of {}", muster_core::job::signal_name(signal)),
+            _ => "did not start".to_owned(),
         };
         self.pmix_died(&format!("the PMIx server of this host {how}; the agent's log may have its last words"));
     }

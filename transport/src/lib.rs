@@ -3,7 +3,7 @@
 //!
 //! From the bottom up: [`identity`] turns the job key into a key pair, [`tls`] proves it both ways, [`stream`] hides what
 //! carries the bytes, [`connection`] turns bytes into frames, [`resolve`] finds addresses without the C library, [`gate`]
-//! accepts and [`dial`] connects. [`https`] asks servers of others. [`credit`] is arithmetic without I/O that its owners drive.
+//! accepts and [`dial`] connects. [`credit`] is arithmetic without I/O that its owners drive.
 //!
 //! Nothing here needs a particular runtime flavour: the agents run it on current-thread runtimes.
 
@@ -11,7 +11,6 @@ pub mod connection;
 pub mod credit;
 pub mod dial;
 pub mod gate;
-pub mod https;
 pub mod identity;
 mod prefetch;
 pub mod resolve;

@@ -10,10 +10,10 @@ use muster_core::in_place::{
     Act, Barrier, EXIT_CODE_DEFAULT, EXIT_CODE_VARIABLE, FIELD_MANAGER, JobSetState, pod_patch,
 };
 use muster_core::surroundings::Traces;
+use muster_https::{Ask, Client, Method};
 use muster_protocol::hello::Refusal;
 use muster_protocol::limits::HANDSHAKE_TIMEOUT_MS;
 use muster_sys::clock::boottime_ms;
-use muster_transport::https::{Ask, Client, Method};
 use tokio::sync::watch;
 
 /// Where Kubernetes mounts what a pod needs to speak to the API server.

@@ -5,10 +5,10 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use muster_core::status::{Progress, Throttle};
+use muster_https::{Ask, Client, Method};
 use muster_protocol::event::Event;
 use muster_protocol::limits::{STATUS_PERIOD_MS, STATUS_POST_TIMEOUT_MS};
 use muster_sys::clock::boottime_ms;
-use muster_transport::https::{Ask, Client, Method};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::discover::{StatusServer, Surroundings, find_status_server};

@@ -70,12 +70,13 @@ fn floor(folder: &str) -> Option<u32> {
     match folder {
         "protocol" => Some(0),
         "core" | "transport" => Some(1),
-        "worker-agent" => Some(2),
-        "launcher" => Some(3),
+        "https" => Some(2),
+        "worker-agent" => Some(3),
+        "launcher" => Some(4),
         other if other.starts_with("native/") => Some(1),
-        other if other.starts_with("tests/") => Some(4),
+        other if other.starts_with("tests/") => Some(5),
         // Measurements run on the tests' cluster.
-        other if other.starts_with("benches") => Some(5),
+        other if other.starts_with("benches") => Some(6),
         _ => None,
     }
 }

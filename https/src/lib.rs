@@ -1,3 +1,4 @@
+#![forbid(unsafe_code)]
 //! One request to somebody's HTTPS server: a certificate authority from a file, a bearer token from another, one connection for each.
 //!
 //! Both files are read for every request, since those who mount them also replace them. TLS 1.3 only, redirects are not followed:
@@ -15,6 +16,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Uri};
 use hyper_util::rt::TokioIo;
 use muster_protocol::limits::HTTPS_REPLY_BYTES_MAX;
+use muster_transport::resolve::{ResolveError, Resolver};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -23,8 +25,6 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-
-use crate::resolve::{ResolveError, Resolver};
 
 /// Port of a URL that names none.
 const PORT_DEFAULT: u16 = 443;

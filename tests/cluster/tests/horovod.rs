@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use muster_cluster::{Cluster, Cmd, Family, Output, Proc, cluster_or_skip, workspace};
+use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip, workspace};
 
 struct Rig {
     // Agents end before their hosts.
@@ -38,7 +38,9 @@ impl Rig {
         let cmd = self.cluster.muster_exec(family, "h0:2,h1:2,h2:2,h3:2").expect("built").env("PATH", path);
         // It would remember for an hour, for all jobs of this user, which hosts it has reached.
         let horovodrun = ["--placement", "strict", "--", "horovodrun", "--disable-cache", "-np", "8"];
-        cmd.args(horovodrun).args(["-H", "h0:2,h1:2,h2:2,h3:2"])
+        // Dozens of Python processes start on few cores here, for which its own 30 s may not do.
+        let cmd = cmd.args(horovodrun).args(["--start-timeout", "150"]).timeout(2 * PATIENCE);
+        cmd.args(["-H", "h0:2,h1:2,h2:2,h3:2"])
     }
 
     fn run(&self, cmd: Cmd) -> Output {

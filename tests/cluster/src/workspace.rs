@@ -38,6 +38,16 @@ pub fn mpi_prefix(mpi: &str) -> PathBuf {
     root().join(".cache/mpi").join(mpi)
 }
 
+/// The Python with which `scripts/setup.sh` has installed Horovod's launcher, and the program that calls it.
+///
+/// # Errors
+/// When it has not been installed.
+pub fn horovodrun() -> Result<[PathBuf; 2]> {
+    let python = root().join(".cache/horovod/bin/python3");
+    ensure!(python.is_file(), "{} does not exist; scripts/setup.sh makes it", python.display());
+    Ok([python, root().join("tests/programs/horovodrun.py")])
+}
+
 /// The folder of one cluster, removed when dropped. All its hosts see it under the same path.
 #[derive(Debug)]
 pub(crate) struct RunDir {

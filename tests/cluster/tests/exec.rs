@@ -68,7 +68,11 @@ fn sixteen_ranks_on_eight_hosts(family: Family, rig: &Rig) {
     assert!(aborted.status.code().is_some_and(|code| wanted.contains(&code)), "{}", aborted.stderr_text());
     let crashed = rig.run(rig.exec(family, &[]).arg(program("segv")));
     // Hydra's mpiexec says 255 when its proxies complain of its own end first, and the signal's bare number otherwise.
-    let wanted: &[i32] = if family.is_open_mpi() { &[139] } else { &[11, 139, 255] };
+    let wanted: &[i32] = match family {
+        Family::OpenMpi4 | Family::OpenMpi5 => &[139],
+        Family::Mpich4 | Family::Mpich5 => &[11, 139, 255],
+        Family::Intel => &[139, 141, 255],
+    };
     assert!(crashed.status.code().is_some_and(|code| wanted.contains(&code)), "{}", crashed.stderr_text());
 
     reads_input(family, rig);

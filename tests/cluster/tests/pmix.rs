@@ -235,7 +235,7 @@ fn every_library_serves_both_and_two_of_them_in_one_job_are_refused() {
             assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{family:?}, {library:?}: {lines:?}");
         }
     }
-    for (host, library) in [(0, &old), (1, &new)] {
+    for (host, library) in [(0, &ours), (1, &new)] {
         let link = format!("ln -s {} /tmp/libpmix.so.2", library.display());
         rig.cluster.host(host).run(Cmd::sh(&link)).and_then(Output::ok).expect("linked");
     }
@@ -243,7 +243,7 @@ fn every_library_serves_both_and_two_of_them_in_one_job_are_refused() {
         rig.run(job(&rig, Family::OpenMpi4, "h0:2,h1:2", &["--pmix-lib", "/tmp/libpmix.so.2"], "init_allreduce"));
     let message = said(&output);
     assert_eq!((output.status.code(), output.stdout_text().as_str()), (Some(242), ""), "{message}");
-    let why = "the hosts of this job have PMIx libraries of different major series (3.2.5";
+    let why = "the hosts of this job have PMIx libraries of different major series (4.2.2";
     assert!(message.contains(why) && message.contains("name one that all have with --pmix-lib"), "{message}");
     let output = rig.run(job(&rig, Family::OpenMpi4, "h0:2,h1:2", &["--pmix-lib", "/nowhere.so"], "init_allreduce"));
     assert!(said(&output).contains("/nowhere.so"), "{}", said(&output));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use muster_protocol::message::{ProcEnd, StartStage};
+use muster_protocol::message::{Bootstrap, ProcEnd, StartStage};
 
 use crate::exit::Outcome;
 
@@ -61,10 +61,12 @@ pub enum Cause {
         /// What was wrong.
         message: String,
     },
-    /// Ranks were told to use PMI and none of them did.
+    /// Ranks were to use PMI or PMIx and none of them did.
     Singletons {
         /// How many ranks.
         ranks: u32,
+        /// Which of the two.
+        bootstrap: Bootstrap,
     },
     /// Hosts could not be connected within the time allowed.
     Unreachable {
@@ -189,7 +191,12 @@ impl fmt::Display for Cause {
             }
             Self::Aborted { place, code, message } => write!(f, "{place} aborted the job with code {code}: {message}"),
             Self::Protocol { place, message } => write!(f, "{place} broke the PMI protocol: {message}"),
-            Self::Singletons { ranks } => write!(
+            Self::Singletons { ranks, bootstrap: Bootstrap::Pmix } => write!(
+                f,
+                "none of the {ranks} ranks spoke PMIx, so each ran as a job of its own; is the program linked against Open MPI 4 or 5? \
+                 Programs that use no MPI take --bootstrap none"
+            ),
+            Self::Singletons { ranks, .. } => write!(
                 f,
                 "none of the {ranks} ranks spoke PMI, so each ran as a job of its own; is the program linked against an MPI of the MPICH family?"
             ),

@@ -25,6 +25,8 @@ pub struct Setup {
     pub host: String,
     /// User and group id of the ranks.
     pub owner: (u32, u32),
+    /// Folders of the job on this host.
+    pub scratch: Vec<String>,
 }
 
 /// The PMIx service of one job on one host; see the module above.
@@ -49,8 +51,8 @@ pub struct Server {
 impl Server {
     /// A service whose process is about to start.
     pub fn new(setup: Setup, out: &mut Vec<Action>) -> Self {
-        let Setup { libraries, folder, host, .. } = setup.clone();
-        out.push(Action::Send(ToPmix::Start { libraries, folder, host }));
+        let Setup { libraries, folder, host, scratch, .. } = setup.clone();
+        out.push(Action::Send(ToPmix::Start { libraries, folder, host, scratch }));
         Self {
             setup,
             version: None,

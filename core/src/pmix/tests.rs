@@ -52,7 +52,13 @@ struct Bench {
 impl Bench {
     /// Nothing is said yet.
     fn silent() -> Self {
-        let setup = Setup { libraries: vec!["l".into()], folder: "f".into(), host: "a".into(), owner: (7, 8) };
+        let setup = Setup {
+            libraries: vec!["l".into()],
+            folder: "f".into(),
+            host: "a".into(),
+            owner: (7, 8),
+            scratch: vec!["f".into()],
+        };
         let mut out = Vec::new();
         let server = Server::new(setup, &mut out);
         Self { server, out }
@@ -104,7 +110,8 @@ impl Bench {
 #[test]
 fn ranks_start_when_the_library_knows_them_and_the_hosts_have_compared_theirs() {
     let mut bench = Bench::silent();
-    let start = ToPmix::Start { libraries: vec!["l".into()], folder: "f".into(), host: "a".into() };
+    let start =
+        ToPmix::Start { libraries: vec!["l".into()], folder: "f".into(), host: "a".into(), scratch: vec!["f".into()] };
     assert_eq!(bench.take(), [Action::Send(start)]);
     bench.server.open(G, namespace("ns", &[0, 1]), &mut bench.out);
     assert_eq!(bench.take(), [], "the server does not run yet");

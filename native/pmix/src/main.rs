@@ -81,6 +81,7 @@ fn say(text: &str) -> ExitCode {
 fn serve() -> ExitCode {
     process::die_of_panics();
     process::ignore_signals();
+    process::outlive_the_parent();
     let mut reader = match process::inherited_socket() {
         Ok(socket) => UnixStream::from(socket),
         Err(error) => process::die(&error.to_string()),
@@ -94,10 +95,10 @@ fn serve() -> ExitCode {
     };
     let writing = std::thread::spawn(move || link::write_all(&mut writer, &inbox, host));
     let (server, ended) = match started {
-        Ok(Some(mut server)) => {
+        Ok(Some((mut server, scratch))) => {
             host.tell(server.ready());
             let ended = follow(&mut reader, host, &mut server);
-            (Some(server), ended)
+            (Some((server, scratch)), ended)
         }
         Ok(None) => (None, Ok(())),
         Err(error) => (None, Err(error)),
@@ -110,8 +111,14 @@ fn serve() -> ExitCode {
     };
     // From here on nothing may hang: the agent waits for this process, or is gone.
     process::die_after(FINISH_SECONDS_MAX);
-    if let Some(server) = server {
+    if let Some((server, scratch)) = server {
         server.finish();
+        if code == ExitCode::SUCCESS {
+            // The agent is gone. It removes them itself when it ends in order, and has done so then.
+            for folder in scratch {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+        }
     }
     host.close();
     // It cannot have panicked: that ends the process.
@@ -120,12 +127,12 @@ fn serve() -> ExitCode {
 }
 
 /// The server as the agent's first message wants it; none when the agent has nothing to say.
-fn start(reader: &mut UnixStream) -> Result<Option<Server>, Ended> {
+fn start(reader: &mut UnixStream) -> Result<Option<(Server, Vec<String>)>, Ended> {
     match link::next(reader)? {
-        Some(ToPmix::Start { libraries, folder, host }) => {
+        Some(ToPmix::Start { libraries, folder, host, scratch }) => {
             // SAFETY: the only thread is this one, apart from those that the library itself starts.
             let server = unsafe { Server::start(&libraries, &folder, &host) };
-            Ok(Some(server?))
+            Ok(Some((server?, scratch)))
         }
         Some(_) => Err(Ended::NotStarted),
         None => Ok(None),

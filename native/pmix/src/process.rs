@@ -32,6 +32,12 @@ pub enum NoSocket {
     NotOpen(String),
 }
 
+/// The executor has whatever it starts killed when it dies itself. This process has to tidy up then; the end of its socket tells it.
+pub fn outlive_the_parent() {
+    // SAFETY: takes integers and changes this process only.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+}
+
 /// Ignores what is not meant for this process.
 pub fn ignore_signals() {
     for signal in IGNORED {

@@ -198,7 +198,7 @@ fn a_message_out_of_place_is_answered_with_the_reason() {
     rig.ready();
     let folder = rig.servers[0].folder.path().to_string_lossy().into_owned();
     rig.say(0, &ToPmix::Done { token: 12, status: 0 });
-    rig.say(0, &ToPmix::Start { libraries: vec![], folder, host: "again".into() });
+    rig.say(0, &ToPmix::Start { libraries: vec![], folder, host: "again".into(), scratch: vec![] });
     assert_eq!(failure(&mut rig), "the agent's message makes no sense now: the server runs already");
 }
 

@@ -20,6 +20,9 @@ pub enum ToPmix {
         /// This host's name among the nodes.
         #[n(2)]
         host: String,
+        /// Folders of the job here, to be removed with everything in them when the agent is gone.
+        #[n(3)]
+        scratch: Vec<String>,
     },
     /// Register a namespace with its ranks here and tell the environment that they need.
     #[n(1)]

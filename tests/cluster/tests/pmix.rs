@@ -65,6 +65,38 @@ fn open_mpi_5_runs_16_ranks_on_8_hosts() {
 }
 
 #[test]
+fn ranks_are_spawned_where_slots_are_free_or_where_the_program_says() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(3)));
+    for family in BOTH {
+        let job = |options: &[&str]| {
+            let cmd = job(&rig, family, "h0:2,h1:2,h2:2", options, "spawn_parent");
+            cmd.arg(family.program("spawn_child").expect("built"))
+        };
+        let lines = rig.lines(job(&["-n", "3"]).arg("3"));
+        assert_eq!(lines, ["child 0 on h1 among 6", "child 1 on h2 among 6", "child 2 on h2 among 6", "spawned 3: ok"]);
+        let lines = rig.lines(job(&["-n", "4"]).args(["2", "multiple"]));
+        assert_eq!(lines, ["child 0 on h2 among 6", "child 1 on h2 among 6", "spawned 2: ok"]);
+        let told = ["-n", "2", "-genv", "SPAWN_HOST=h2,h0", "-genv", "SPAWN_WDIR=/proc"];
+        let lines = rig.lines(job(&told).arg("3"));
+        assert_eq!(lines, ["child 0 on h2 among 5", "child 1 on h0 among 5", "child 2 on h2 among 5", "spawned 3: ok"]);
+    }
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn ranks_that_nobody_has_heard_of_are_a_failure() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    // Without the sign that Open MPI 4 looks for, each rank is a job of its own and ends well.
+    let program = Family::OpenMpi4.program("init_allreduce").expect("built");
+    let script = format!("unset JSM_JSRUN_PORT; exec {}", program.display());
+    let output = rig.run(rig.muster("h0:1,h1:1", &["--bootstrap", "pmix", "sh", "-c", &script]));
+    let message = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.contains("none of the 2 ranks spoke PMIx, so each ran as a job of its own"), "{message}");
+    rig.assert_clean(&["/tmp/ompi."]);
+}
+
+#[test]
 fn ranks_of_one_host_use_shared_memory() {
     let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(1)));
     for (family, transports) in [(Family::OpenMpi4, "self,vader"), (Family::OpenMpi5, "self,sm")] {

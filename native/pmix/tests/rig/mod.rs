@@ -126,7 +126,7 @@ impl Rig {
         let folder = server.folder.path().to_string_lossy().into_owned();
         self.servers.push(server);
         let libraries = libraries.iter().map(ToString::to_string).collect();
-        self.say(index, &ToPmix::Start { libraries, folder, host: host.to_owned() });
+        self.say(index, &ToPmix::Start { libraries, folder, host: host.to_owned(), scratch: Vec::new() });
     }
 
     pub(crate) fn say(&mut self, server: usize, message: &ToPmix) {

@@ -89,6 +89,7 @@ impl Ranks {
             folder: self.site.folder.clone(),
             host: share.host_name.clone(),
             owner: self.site.owner,
+            scratch: std::iter::once(self.site.folder.clone()).chain(self.site.shared_memory.clone()).collect(),
         };
         let mut actions = Vec::new();
         let server = Server::new(setup, &mut actions);

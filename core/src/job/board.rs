@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use muster_protocol::limits::PMI_NAMES_MAX;
 use muster_protocol::message::{FoundItem, KeyValue};
-use muster_protocol::{Group, HostIndex, Rank};
+use muster_protocol::{Group, Rank};
 
 use super::pending::Caller;
 
@@ -18,7 +18,6 @@ struct Published {
 
 #[derive(Debug)]
 struct Waiter {
-    host: HostIndex,
     caller: Caller,
     keys: Vec<String>,
     /// Time that it may still wait; what is left is known from the first look at the clock on.
@@ -27,7 +26,7 @@ struct Waiter {
 }
 
 /// An answer to somebody who has waited, or found at once what there was.
-pub(super) type Found = (HostIndex, Caller, Vec<FoundItem>);
+pub(super) type Found = (Caller, Vec<FoundItem>);
 
 /// See the module above.
 #[derive(Debug, Default)]
@@ -59,8 +58,8 @@ impl Board {
     }
 
     /// Looks keys up, at once or when they are there; [`Board::served`] has the answer.
-    pub(super) fn find(&mut self, host: HostIndex, caller: Caller, keys: Vec<String>, wait_ms: Option<u64>) {
-        self.waiters.push(Waiter { host, caller, keys, wait_ms, until_ms: None });
+    pub(super) fn find(&mut self, caller: Caller, keys: Vec<String>, wait_ms: Option<u64>) {
+        self.waiters.push(Waiter { caller, keys, wait_ms, until_ms: None });
     }
 
     /// Whoever need not wait any longer.
@@ -91,7 +90,7 @@ impl Board {
                 self.items.remove(&key);
             }
         }
-        (waiter.host, waiter.caller, found)
+        (waiter.caller, found)
     }
 
     /// When [`Board::tick`] is due next.
@@ -139,14 +138,14 @@ mod tests {
 
     fn texts(found: &[Found]) -> Vec<(u64, Vec<String>)> {
         let text = |f: &FoundItem| String::from_utf8_lossy(&f.item.value).into_owned();
-        found.iter().map(|(_, caller, items)| (caller.token, items.iter().map(text).collect())).collect()
+        found.iter().map(|(caller, items)| (caller.token, items.iter().map(text).collect())).collect()
     }
 
     #[test]
     fn who_waits_is_served_when_all_of_it_is_there_and_once_means_once() {
         let mut board = Board::default();
         let find = |board: &mut Board, token, keys: &[&str], wait_ms| {
-            board.find(HostIndex(0), caller(token), keys.iter().map(|k| (*k).to_owned()).collect(), wait_ms);
+            board.find(caller(token), keys.iter().map(|k| (*k).to_owned()).collect(), wait_ms);
             texts(&board.served())
         };
         assert_eq!(find(&mut board, 1, &["a", "b"], None), []);
@@ -174,8 +173,8 @@ mod tests {
     #[test]
     fn waiting_ends_with_its_time_or_its_rank() {
         let mut board = Board::default();
-        board.find(HostIndex(0), caller(1), vec!["a".into()], Some(100));
-        board.find(HostIndex(0), caller(2), vec!["a".into()], None);
+        board.find(caller(1), vec!["a".into()], Some(100));
+        board.find(caller(2), vec!["a".into()], None);
         assert_eq!(board.served(), []);
         assert_eq!(board.due_ms(), Some(0));
         assert_eq!(board.tick(1_000), []);

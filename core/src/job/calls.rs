@@ -17,16 +17,22 @@ impl Job {
     pub(super) fn on_call(&mut self, host: HostIndex, call: Call) {
         let Some(proc) = self.table.proc(call.proc) else { return };
         let group = proc.group;
-        if proc.ended.is_some() || proc.lost {
+        // What a whole host asks is asked in the name of one of its ranks, which may end meanwhile.
+        let of_host = matches!(call.ask, Ask::Gather { .. } | Ask::Fetch { .. });
+        if proc.lost || proc.ended.is_some() && !of_host {
             // Nobody waits for the answer.
             return;
+        }
+        if let Ask::Fetch { group: of, rank } = call.ask {
+            // Asking once more changes nothing, so its answers are not kept.
+            return self.fetch(host, group, Caller { proc: call.proc, token: call.token }, of, rank);
         }
         let answer = match self.answers.known(call.proc, call.token) {
             Known::Answered(answer) => answer,
             Known::Stale => return,
             Known::No => {
                 let caller = Caller { proc: call.proc, token: call.token };
-                let Some(answer) = self.answer_to(host, caller, call.ask) else { return };
+                let Some(answer) = self.answer_to(host, group, caller, call.ask) else { return };
                 self.answers.keep(call.proc, call.token, answer.clone());
                 answer
             }
@@ -35,7 +41,7 @@ impl Job {
     }
 
     /// The answer, unless it has to wait.
-    fn answer_to(&mut self, host: HostIndex, caller: Caller, ask: Ask) -> Option<Answer> {
+    fn answer_to(&mut self, host: HostIndex, group: Group, caller: Caller, ask: Ask) -> Option<Answer> {
         let proc = caller.proc;
         Some(match ask {
             Ask::Publish { name, port } => match self.names.publish(Bytes::from(name), Bytes::from(port)) {
@@ -54,7 +60,7 @@ impl Job {
                 Ok((kvsname, count)) => Answer::Spawned { kvsname, count },
                 Err(why) => Answer::Denied { why },
             },
-            other => return self.exchange(host, caller, other),
+            other => return self.exchange(host, group, caller, other),
         })
     }
 
@@ -69,7 +75,7 @@ impl Job {
         if total > u64::from(PROCS_MAX) || groups >= GROUPS_MAX {
             return Err(format!("a job has at most {PROCS_MAX} processes in {GROUPS_MAX} groups"));
         }
-        let placed = place_spawned(&self.setup.hosts, &self.table.loads(), apps)?;
+        let placed = place_spawned(&self.setup.hosts, &self.table.loads(), &self.table.gone(), apps)?;
         let parent = self.table.groups.get(&of).map(|g| &g.spec);
         let parent = parent.and_then(|spec| Some((spec.env.as_slice(), spec.apps.get(program)?)));
         let mut spec = spec_of(&self.setup.spec, parent, (Group(groups), ProcId(procs)), apps, preput);

@@ -61,6 +61,13 @@ pub enum Cause {
         /// What was wrong.
         message: String,
     },
+    /// What serves ranks on a host has failed.
+    Unserved {
+        /// The host.
+        host: String,
+        /// What has happened.
+        message: String,
+    },
     /// Ranks were to use PMI or PMIx and none of them did.
     Singletons {
         /// How many ranks.
@@ -113,7 +120,7 @@ impl Cause {
             Self::RankEnded { end, .. } => end_outcome(end),
             Self::LeftEarly { code, .. } | Self::NeverCame { code, .. } => Outcome::deserted(*code),
             Self::Aborted { code, .. } => Outcome::aborted(*code),
-            Self::Protocol { .. } | Self::Singletons { .. } => Outcome::Rank(1),
+            Self::Protocol { .. } | Self::Unserved { .. } | Self::Singletons { .. } => Outcome::Rank(1),
             Self::Unreachable { not_authorised: true, .. } => Outcome::NotAuthorised,
             Self::Unreachable { .. } => Outcome::HostUnreachable,
             Self::HostLost { .. } => Outcome::HostLost,
@@ -191,6 +198,7 @@ impl fmt::Display for Cause {
             }
             Self::Aborted { place, code, message } => write!(f, "{place} aborted the job with code {code}: {message}"),
             Self::Protocol { place, message } => write!(f, "{place} broke the PMI protocol: {message}"),
+            Self::Unserved { host, message } => write!(f, "on {host}: {message}"),
             Self::Singletons { ranks, bootstrap: Bootstrap::Pmix } => write!(
                 f,
                 "none of the {ranks} ranks spoke PMIx, so each ran as a job of its own; is the program linked against Open MPI 4 or 5? \

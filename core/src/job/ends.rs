@@ -16,7 +16,7 @@ impl Job {
         if let Some((proc, code)) = group.untouched_end {
             let cause = Cause::NeverCame { place: self.table.place(proc), code };
             if self.goes_on() {
-                return self.go_on_without(cause, &[proc]);
+                return self.go_on_without_silent(message.group, cause);
             }
             self.fail(cause);
         }
@@ -28,7 +28,6 @@ impl Job {
         let (group, rank, host) = (proc.group, proc.rank, proc.host);
         self.unheard.remove(&(host, group));
         self.answers.forget(id);
-        self.waits_no_more(id);
         let event = Event::RankEnded {
             group,
             rank,
@@ -47,7 +46,7 @@ impl Job {
             }
             _ => {}
         }
-        self.exchange_goes_on();
+        self.exchange_ended(&exit);
         self.table.forget_if_ended(group);
         self.settle();
     }
@@ -66,7 +65,7 @@ impl Job {
             return;
         }
         if let Some(cause) = self.failure(group, exit) {
-            if self.goes_on() {
+            if self.goes_on() && !(exit.phase == Phase::Untouched && self.has_neighbours(exit.proc)) {
                 return self.go_on_without(cause, &[exit.proc]);
             }
             self.fail_by_end(cause, exit);
@@ -104,6 +103,10 @@ impl Job {
     pub(super) fn on_abort(&mut self, abort: Abort) {
         let place = self.table.place(abort.proc);
         let Some(proc) = self.table.proc(abort.proc) else { return };
+        if proc.lost || self.table.hosts.get(proc.host.0 as usize).is_some_and(|h| h.lost) {
+            // Its host was given up before; what happens there concerns nobody.
+            return;
+        }
         if self.stage != Stage::Running {
             self.aborts_too(abort.proc);
             return;
@@ -118,6 +121,7 @@ impl Job {
         let cause = match abort.cause {
             AbortCause::Asked { code, message } => Cause::Aborted { place, code, message },
             AbortCause::Protocol { message } => Cause::Protocol { place, message },
+            AbortCause::Unserved { message } => Cause::Unserved { host: place.host, message },
             AbortCause::Departed => {
                 let message = "it closed its PMI connection without finalising".to_owned();
                 Cause::Protocol { place, message }
@@ -169,10 +173,7 @@ impl Job {
     fn bury(&mut self, host: HostIndex) -> Vec<ProcId> {
         self.unheard.retain(|(to, _), _| *to != host);
         let gone = self.table.bury(host);
-        for proc in &gone {
-            self.waits_no_more(*proc);
-        }
-        self.exchange_goes_on();
+        self.exchange_lost(host, &gone);
         gone
     }
 

@@ -29,6 +29,9 @@ pub(super) fn settle_in(spec: &mut Spec, placed: &[Placed], hosts: &HostList) ->
         let name = |share: &HostShare| hosts.get(share.host).map_or_else(String::new, |h| h.name.clone());
         pmix.nodes = shares.iter().map(name).collect();
         pmix.runs = runs(&nodes);
+        // What MPI_UNIVERSE_SIZE tells those who start workers: as many ranks as there are slots.
+        let slots: u64 = hosts.hosts().iter().map(|h| u64::from(h.slots)).sum();
+        spec.universe_size = i32::try_from(slots.max(u64::from(spec.size))).unwrap_or(i32::MAX);
         pmix.apps = vec![0; spec.apps.len()];
         for one in placed {
             if let Some(ranks) = pmix.apps.get_mut(one.app as usize) {

@@ -28,6 +28,7 @@ impl Job {
             Stage::Running => {
                 self.share_again(&joined.hosts);
                 self.tell_dead_again(&joined.hosts);
+                self.fetch_again(&joined.hosts);
             }
             Stage::Ending | Stage::Closing => self.catch_up(&joined.hosts),
             _ => {}

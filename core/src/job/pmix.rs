@@ -5,15 +5,25 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use muster_protocol::event::Event;
-use muster_protocol::message::{Answer, Ask, CallAnswer, Fetch, Fetched, Part, Say};
+use muster_protocol::message::{Answer, Ask, CallAnswer, Fetch, Fetched, Part, Phase, ProcExit, Say};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId, Rank};
 
 use super::board::{Board, Found};
 use super::machine::Job;
 use super::meetings::Meetings;
-use super::pending::{Caller, Pending};
+use super::pending::{Address, Caller, Pending};
 use super::table::{Proc, Table};
 use crate::pmix::status;
+
+/// Data of a rank that somebody elsewhere waits for.
+#[derive(Debug)]
+struct Wanted {
+    /// The rank's host.
+    host: HostIndex,
+    group: Group,
+    rank: Rank,
+    caller: Caller,
+}
 
 /// What is going on between ranks of different hosts.
 #[derive(Debug, Default)]
@@ -21,8 +31,7 @@ pub(super) struct Exchange {
     pending: Pending,
     meetings: Meetings,
     board: Board,
-    /// Who waits for the data of a rank elsewhere, with the host that was asked for them.
-    fetches: BTreeMap<u64, (HostIndex, HostIndex, Caller)>,
+    fetches: BTreeMap<u64, Wanted>,
     tickets: u64,
 }
 
@@ -34,7 +43,7 @@ impl Exchange {
 
 impl Job {
     /// Takes up a question, or answers it at once.
-    pub(super) fn exchange(&mut self, host: HostIndex, caller: Caller, ask: Ask) -> Option<Answer> {
+    pub(super) fn exchange(&mut self, host: HostIndex, group: Group, caller: Caller, ask: Ask) -> Option<Answer> {
         if self.exchange.pending.contains(caller) {
             return None;
         }
@@ -53,36 +62,67 @@ impl Job {
             }
             _ => {}
         }
-        if !self.exchange.pending.add(caller) {
-            return Some(Answer::Denied { why: "too many calls of this job wait for other ranks".to_owned() });
+        let of_host = matches!(ask, Ask::Gather { .. });
+        if !self.exchange.pending.add(caller, Address { host, group, of_host }) {
+            return Some(too_many());
         }
         match ask {
-            Ask::Find { keys, wait_ms } => self.exchange.board.find(host, caller, keys, wait_ms),
+            Ask::Find { keys, wait_ms } => self.exchange.board.find(caller, keys, wait_ms),
             Ask::Gather { purpose, name, parts, data, context } => {
                 let data = Bytes::from(data.to_vec());
                 self.exchange.meetings.come((purpose, name, parts), host, caller, data, context);
             }
-            Ask::Fetch { group, rank } => self.fetch(host, caller, group, rank),
             _ => {}
         }
         self.exchange_goes_on();
         None
     }
 
-    fn fetch(&mut self, host: HostIndex, caller: Caller, group: Group, rank: Rank) {
+    /// A host needs the data of a rank elsewhere; asked again, the rank's host is.
+    pub(super) fn fetch(&mut self, host: HostIndex, asker: Group, caller: Caller, group: Group, rank: Rank) {
+        let asked = self.exchange.pending.contains(caller);
+        let known = self.exchange.fetches.iter().filter(|_| asked).find(|(_, wanted)| wanted.caller == caller);
+        let ticket = known.map_or(self.exchange.tickets, |(ticket, _)| *ticket);
+        let address = Address { host, group: asker, of_host: true };
         let proc = self.table.groups.get(&group).and_then(|g| g.procs.get(rank.0 as usize));
-        let Some(of) = proc.filter(|p| lives(p)).map(|p| p.host) else {
-            return self.reply(host, caller, no_data(status::NOT_FOUND));
+        let answer = match proc.filter(|p| lives(p)).map(|p| p.host) {
+            None => no_data(status::NOT_FOUND),
+            Some(_) if !self.exchange.pending.add(caller, address) => too_many(),
+            Some(of) => {
+                self.exchange.tickets = self.exchange.tickets.max(ticket + 1);
+                self.exchange.fetches.insert(ticket, Wanted { host: of, group, rank, caller });
+                return self.send(of, &Fetch { ticket, group, rank });
+            }
         };
-        let ticket = self.exchange.tickets;
-        self.exchange.tickets += 1;
-        self.exchange.fetches.insert(ticket, (of, host, caller));
-        self.send(of, &Fetch { ticket, group, rank });
+        self.exchange.fetches.remove(&ticket);
+        self.exchange.pending.remove(caller);
+        self.send(host, &CallAnswer { group: asker, token: caller.token, answer });
     }
 
     pub(super) fn on_fetched(&mut self, fetched: Fetched) {
-        if let Some((_, host, caller)) = self.exchange.fetches.remove(&fetched.ticket) {
-            self.reply(host, caller, Answer::Data { status: fetched.status, data: fetched.data });
+        if let Some(wanted) = self.exchange.fetches.remove(&fetched.ticket) {
+            self.reply(wanted.caller, Answer::Data { status: fetched.status, data: fetched.data });
+        }
+    }
+
+    /// Hosts that have a new place in the tree may have missed what was asked of them.
+    pub(super) fn fetch_again(&mut self, hosts: &HostSet) {
+        let again = self.exchange.fetches.iter().filter(|(_, wanted)| hosts.contains(wanted.host));
+        let again: Vec<(HostIndex, Fetch)> =
+            again.map(|(ticket, w)| (w.host, Fetch { ticket: *ticket, group: w.group, rank: w.rank })).collect();
+        for (host, fetch) in again {
+            self.send(host, &fetch);
+        }
+    }
+
+    /// Nobody will answer for these ranks any more.
+    fn give_up_fetches(&mut self, gone: impl Fn(HostIndex, Group, Rank) -> bool) {
+        let open = self.exchange.fetches.iter().filter(|(_, w)| gone(w.host, w.group, w.rank));
+        let tickets: Vec<u64> = open.map(|(ticket, _)| *ticket).collect();
+        for ticket in tickets {
+            if let Some(wanted) = self.exchange.fetches.remove(&ticket) {
+                self.reply(wanted.caller, no_data(status::NOT_FOUND));
+            }
         }
     }
 
@@ -90,26 +130,21 @@ impl Job {
     pub(super) fn exchange_goes_on(&mut self) {
         let table = &self.table;
         for complete in self.exchange.meetings.complete(|parts| living_hosts(table, parts)) {
-            let answer = Answer::Gathered { data: complete.data.to_vec().into(), context: complete.context };
-            for (host, caller) in complete.callers {
-                self.reply(host, caller, answer.clone());
+            let answer = match complete.data {
+                Some(data) => Answer::Gathered { data: data.to_vec().into(), context: complete.context },
+                None => Answer::Denied { why: "the ranks have brought more than one answer takes".to_owned() },
+            };
+            for caller in complete.callers {
+                self.reply(caller, answer.clone());
             }
         }
         let served = self.exchange.board.served();
         self.found(served);
-        let hosts = &self.table.hosts;
-        let lost = |(of, ..): &(HostIndex, HostIndex, Caller)| hosts.get(of.0 as usize).is_none_or(|h| h.lost);
-        let (gone, kept) = std::mem::take(&mut self.exchange.fetches).into_iter().partition(|(_, f)| lost(f));
-        self.exchange.fetches = kept;
-        let gone: BTreeMap<u64, (HostIndex, HostIndex, Caller)> = gone;
-        for (_, host, caller) in gone.into_values() {
-            self.reply(host, caller, no_data(status::NOT_FOUND));
-        }
     }
 
     fn found(&mut self, found: Vec<Found>) {
-        for (host, caller, items) in found {
-            self.reply(host, caller, Answer::Items { items });
+        for (caller, items) in found {
+            self.reply(caller, Answer::Items { items });
         }
     }
 
@@ -119,16 +154,36 @@ impl Job {
         self.found(found);
     }
 
-    fn reply(&mut self, host: HostIndex, caller: Caller, answer: Answer) {
-        let Some(group) = self.table.proc(caller.proc).map(|p| p.group) else { return };
-        if self.exchange.pending.remove(caller) {
+    fn reply(&mut self, caller: Caller, answer: Answer) {
+        let Some(Address { host, group, .. }) = self.exchange.pending.remove(caller) else { return };
+        if !matches!(answer, Answer::Data { .. }) {
             self.answers.keep(caller.proc, caller.token, answer.clone());
-            self.send(host, &CallAnswer { group, token: caller.token, answer });
         }
+        self.send(host, &CallAnswer { group, token: caller.token, answer });
     }
 
-    /// A process has ended or was lost.
-    pub(super) fn waits_no_more(&mut self, proc: ProcId) {
+    /// A process has ended.
+    pub(super) fn exchange_ended(&mut self, exit: &ProcExit) {
+        self.waits_no_more(exit.proc);
+        if exit.phase != Phase::Finalised
+            && let Some((group, rank)) = self.table.proc(exit.proc).map(|p| (p.group, p.rank))
+        {
+            self.give_up_fetches(|_, g, r| (g, r) == (group, rank));
+        }
+        self.exchange_goes_on();
+    }
+
+    /// A host was lost, with these processes.
+    pub(super) fn exchange_lost(&mut self, host: HostIndex, procs: &[ProcId]) {
+        for proc in procs {
+            self.waits_no_more(*proc);
+        }
+        self.exchange.pending.forget_host(host);
+        self.give_up_fetches(|of, _, _| of == host);
+        self.exchange_goes_on();
+    }
+
+    fn waits_no_more(&mut self, proc: ProcId) {
         self.exchange.pending.forget(proc);
         self.exchange.board.forget(|caller| caller.proc == proc);
     }
@@ -144,6 +199,10 @@ impl Job {
 
 fn no_data(status: i32) -> Answer {
     Answer::Data { status, data: ByteVec::from(Vec::new()) }
+}
+
+fn too_many() -> Answer {
+    Answer::Denied { why: "too many calls of this job wait for other ranks".to_owned() }
 }
 
 fn lives(proc: &Proc) -> bool {

@@ -2,13 +2,15 @@
 
 use muster_protocol::limits::RANKS_PER_HOST_MAX;
 use muster_protocol::message::{App, EnvVar, KeyValue, SpawnApp, Spec};
-use muster_protocol::{Group, HostIndex, ProcId};
+use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use crate::hosts::HostList;
 use crate::plan::{Placed, Placement, Request, place};
 
 /// Info keys that name hosts.
 const HOST_KEYS: [&str; 2] = ["host", "hosts"];
+/// An info key that says in which order hosts are filled, as `mpirun --map-by` does.
+const MAP_KEYS: [&str; 1] = ["map-by"];
 /// An info key that names a file with hosts. It would have to be read on the asking rank's host, and to start ranks elsewhere than
 /// they were sent is worse than to refuse.
 const FILE_KEY: &str = "hostfile";
@@ -18,7 +20,13 @@ fn info<'a>(app: &'a SpawnApp, keys: &[&str]) -> Option<&'a str> {
 }
 
 /// Places the ranks of a spawn request. Free slots are used first; hosts named in the request's info are used whatever they run.
-pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -> Result<Vec<Placed>, String> {
+/// Hosts that are gone get none.
+pub(super) fn place_spawned(
+    hosts: &HostList,
+    used: &[u32],
+    gone: &HostSet,
+    apps: &[SpawnApp],
+) -> Result<Vec<Placed>, String> {
     if apps.is_empty() {
         return Err("the spawn request names no program".to_owned());
     }
@@ -32,8 +40,8 @@ pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -
             ));
         }
         let chosen = match info(app, &HOST_KEYS) {
-            Some(names) => on_named(hosts, names, app.count)?,
-            None => on_free(hosts, &used, app.count)?,
+            Some(names) => on_named(hosts, gone, names, app.count)?,
+            None => on_free(hosts, &used, gone, app.count, order(app)?)?,
         };
         for host in chosen {
             let at = host.0 as usize;
@@ -51,21 +59,46 @@ pub(super) fn place_spawned(hosts: &HostList, used: &[u32], apps: &[SpawnApp]) -
     Ok(placed)
 }
 
-fn on_free(hosts: &HostList, used: &[u32], count: u32) -> Result<Vec<HostIndex>, String> {
+/// The order of hosts that a program asks for; to start ranks elsewhere than they were sent is worse than to refuse.
+fn order(app: &SpawnApp) -> Result<Placement, String> {
+    match info(app, &MAP_KEYS).map(|by| by.split(':').next().unwrap_or(by)) {
+        None | Some("slot" | "core" | "hwthread") => Ok(Placement::Block),
+        Some("node") => Ok(Placement::Cyclic),
+        Some(other) => Err(format!("map-by {other:?} of a spawn request is not supported; there are slot and node")),
+    }
+}
+
+fn on_free(
+    hosts: &HostList,
+    used: &[u32],
+    gone: &HostSet,
+    count: u32,
+    placement: Placement,
+) -> Result<Vec<HostIndex>, String> {
+    let usable: Vec<usize> = (0..hosts.len()).filter(|i| !gone.contains(HostIndex(*i as u32))).collect();
+    let mut list = HostList::new();
+    for i in &usable {
+        list.add(hosts.hosts()[*i].clone()).map_err(|e| e.to_string())?;
+    }
+    let used: Vec<u32> = usable.iter().map(|i| used[*i]).collect();
     let counts = [Some(count)];
-    let request = Request { counts: &counts, placement: Placement::Block, ppn: None, oversubscribe: true, used };
-    let placed = place(hosts, &request).map_err(|e| e.to_string())?;
-    Ok(placed.iter().map(|p| p.host).collect())
+    let request = Request { counts: &counts, placement, ppn: None, oversubscribe: true, used: &used };
+    let placed = place(&list, &request).map_err(|e| e.to_string())?;
+    Ok(placed.iter().map(|p| HostIndex(usable[p.host.0 as usize] as u32)).collect())
 }
 
 /// `names` is `a,b` or `a:2,b`; the list is gone through again and again until there are hosts for all ranks.
-fn on_named(hosts: &HostList, names: &str, count: u32) -> Result<Vec<HostIndex>, String> {
+fn on_named(hosts: &HostList, gone: &HostSet, names: &str, count: u32) -> Result<Vec<HostIndex>, String> {
     if count == 0 {
         return Err("the spawn request asks for 0 ranks of a program".to_owned());
     }
     let chosen = listed(hosts, names, count as usize)?;
     if chosen.is_empty() {
         return Err("the spawn request names no host".to_owned());
+    }
+    if let Some(lost) = chosen.iter().find(|host| gone.contains(**host)) {
+        let name = hosts.get(*lost).map_or("a host", |h| &h.name);
+        return Err(format!("host {name:?} of the spawn request is lost"));
     }
     Ok(chosen.into_iter().cycle().take(count as usize).collect())
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster_protocol::event::Event;
-use muster_protocol::message::{Bootstrap, Dead, DeadRank, ProcEnd};
+use muster_protocol::message::{Bootstrap, Dead, DeadRank, Phase, ProcEnd};
 use muster_protocol::{Group, HostSet, ProcId, Rank};
 
 use super::cause::Cause;
@@ -36,9 +36,8 @@ impl Job {
 
     /// These processes are dead, for this reason.
     pub(super) fn go_on_without(&mut self, cause: Cause, procs: &[ProcId]) {
-        let sentence = cause.to_string();
-        self.survival.first.get_or_insert(cause);
         let mut groups = BTreeSet::new();
+        let is_host = matches!(cause, Cause::HostLost { .. });
         for id in procs {
             let Some(proc) = self.table.proc(*id) else { continue };
             let (group, rank) = (proc.group, proc.rank);
@@ -46,13 +45,39 @@ impl Job {
                 groups.insert(group);
             }
         }
-        self.emit(Event::WentOn { cause: sentence });
+        if groups.is_empty() && !is_host {
+            return;
+        }
+        self.emit(Event::WentOn { cause: cause.to_string() });
+        self.survival.first.get_or_insert(cause);
         for group in groups {
             if let Some(message) = self.dead_of(group) {
                 self.broadcast(&message);
             }
         }
         self.exchange_goes_on();
+    }
+
+    /// Ranks of a group that ended before they touched their bootstrap are dead, now that others wait for them.
+    pub(super) fn go_on_without_silent(&mut self, group: Group, cause: Cause) {
+        let Some(state) = self.table.groups.get(&group) else { return };
+        let untouched = |p: &&super::table::Proc| p.ended.as_ref().is_some_and(|e| e.phase == Phase::Untouched);
+        let first = state.spec.first_proc.0;
+        let silent: Vec<ProcId> = state.procs.iter().filter(untouched).map(|p| ProcId(first + p.rank.0)).collect();
+        if silent.iter().any(|proc| self.has_neighbours(*proc)) {
+            self.fail(cause);
+        } else {
+            self.go_on_without(cause, &silent);
+        }
+    }
+
+    /// Whether ranks of its group live on the host of a process that never touched its bootstrap. The PMIx library there waits for it
+    /// in every fence and cannot be told otherwise, so they cannot go on.
+    pub(super) fn has_neighbours(&self, proc: ProcId) -> bool {
+        let Some((group, host)) = self.table.proc(proc).map(|p| (p.group, p.host)) else { return false };
+        let state = self.table.groups.get(&group).filter(|g| g.spec.bootstrap == Bootstrap::Pmix);
+        let lives = |p: &super::table::Proc| p.host == host && p.ended.is_none() && !p.lost;
+        state.is_some_and(|g| g.procs.iter().any(lives))
     }
 
     /// Hosts that have a new place in the tree may have missed it.

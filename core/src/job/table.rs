@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use muster_protocol::message::{Bootstrap, Phase, ProcExit, Spec};
-use muster_protocol::{Group, HostIndex, ProcId, Rank};
+use muster_protocol::{Group, HostIndex, HostSet, ProcId, Rank};
 
 use super::cause::RankPlace;
 use crate::plan::Placed;
@@ -167,6 +167,12 @@ impl Table {
             group => format!("rank {} of spawned group {group}", p.rank),
         };
         RankPlace { rank, host: self.host_name(p.host) }
+    }
+
+    /// Hosts that run nothing any more.
+    pub(super) fn gone(&self) -> HostSet {
+        let gone = self.hosts.iter().enumerate().filter(|(_, h)| h.lost || h.ended);
+        gone.map(|(i, _)| HostIndex(i as u32)).collect()
     }
 
     /// Ranks that live on each host now.

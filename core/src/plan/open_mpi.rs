@@ -24,7 +24,12 @@ pub(super) fn entries(facts: &RankFacts<'_>, set: &mut impl FnMut(&'static str, 
     set("OMPI_COMM_WORLD_LOCAL_RANK", facts.local_rank.to_string(), Fixed, "as mpirun sets it: rank on this host");
     set("OMPI_COMM_WORLD_LOCAL_SIZE", facts.local_size.to_string(), Fixed, "as mpirun sets it: ranks on this host");
     set("OMPI_COMM_WORLD_NODE_RANK", facts.local_rank.to_string(), Fixed, "as mpirun sets it: rank on this host");
-    set("OMPI_UNIVERSE_SIZE", facts.size.to_string(), Fixed, "as mpirun sets it: ranks there may be");
+    set(
+        "OMPI_UNIVERSE_SIZE",
+        facts.universe.max(facts.size).to_string(),
+        Fixed,
+        "as mpirun sets it: ranks there may be",
+    );
     set("OMPI_NUM_APP_CTX", facts.apps.len().to_string(), Fixed, "as mpirun sets it: number of programs");
     set("OMPI_APP_CTX_NUM_PROCS", list(facts.apps.iter().copied()), Fixed, "as mpirun sets it: ranks of each program");
     let first = facts.apps.iter().scan(0, |next, ranks| Some(std::mem::replace(next, *next + ranks)));

@@ -161,6 +161,7 @@ impl Plan {
             spawned: false,
             apps: &self.app_ranks,
             kvsname: &self.job,
+            universe: self.hosts.iter().map(|h| h.slots).sum(),
             tolerant: self.on_failure == OnFailure::Continue,
         })
     }

@@ -43,6 +43,8 @@ pub struct RankFacts<'a> {
     pub apps: &'a [u32],
     /// Name of the group's key-value space, or PMIx namespace.
     pub kvsname: &'a str,
+    /// Ranks there may be in all, spawned ones included; 0: as many as the group has.
+    pub universe: u32,
     /// Whether ranks go on when others die.
     pub tolerant: bool,
 }
@@ -163,6 +165,7 @@ mod tests {
             spawned: false,
             apps: &[3, 5],
             kvsname: "kvs_7_0",
+            universe: 12,
             tolerant: false,
         }
     }
@@ -231,7 +234,7 @@ mod tests {
         OMPI_FIRST_RANKS=0 3
         OMPI_MCA_orte_precondition_transports=d0f2abd687497074-b8270c1168cf9723
         OMPI_NUM_APP_CTX=2
-        OMPI_UNIVERSE_SIZE=8
+        OMPI_UNIVERSE_SIZE=12
         PMIX_ID=kvs_7_0.5
         ");
         let tolerant = env(

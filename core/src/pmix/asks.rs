@@ -8,6 +8,7 @@ use muster_protocol::pmix::{FromPmix, GroupOp, Item, Proc, RANK_WILDCARD, SpawnP
 use muster_protocol::{Group, Rank};
 
 use super::action::Action;
+use super::group::Local;
 use super::server::Server;
 use super::status;
 use crate::plan::open_mpi::is_of_one_rank;
@@ -59,7 +60,11 @@ impl Server {
                 self.upcall(None, Asked::Data(token), Ask::Fetch { group, rank: Rank(proc.rank) }, out);
             }
             FromPmix::Publish { token, proc, items, once } => {
-                let items = items.iter().map(key_value).collect();
+                let items: Vec<KeyValue> = items.iter().map(key_value).collect();
+                let bytes = items.iter().map(|i| i.key.len() + i.value.len()).sum::<usize>();
+                if bytes + FRAME_ROOM_BYTES > CONTROL_PAYLOAD_BYTES_MAX as usize {
+                    return out.push(Action::Send(Asked::Done(token).refused(status::ERROR)));
+                }
                 self.upcall(Some(&proc), Asked::Done(token), Ask::Put { items, once }, out);
             }
             FromPmix::Lookup { token, proc, keys, wait, timeout_s } => {
@@ -130,18 +135,23 @@ impl Server {
 
     fn is_here(&self, proc: &Proc) -> bool {
         let group = self.names.get(&proc.namespace).and_then(|group| self.groups.get(group));
-        group.is_some_and(|g| proc.rank == RANK_WILDCARD || g.members.iter().any(|m| m.rank.0 == proc.rank))
+        let meant = |rank: Rank| proc.rank == RANK_WILDCARD || rank.0 == proc.rank;
+        group.is_some_and(|g| g.members.iter().any(|m| m.living && meant(m.rank)))
     }
 
     /// Asks the root, in the name of a rank here.
     fn upcall(&mut self, who: Option<&Proc>, asked: Asked, ask: Ask, out: &mut Vec<Action>) {
         let named = who.and_then(|proc| {
             let group = *self.names.get(&proc.namespace)?;
-            let local = self.groups.get(&group)?;
-            let rank = if proc.rank == RANK_WILDCARD { local.first() } else { Rank(proc.rank) };
-            local.members.iter().any(|m| m.rank == rank).then_some((group, rank))
+            let meant = |rank: Rank| proc.rank == RANK_WILDCARD || rank.0 == proc.rank;
+            let living = self.groups.get(&group)?.members.iter().find(|m| m.living && meant(m.rank))?;
+            Some((group, living.rank))
         });
-        let any = || self.groups.iter().next().map(|(group, local)| (*group, local.first()));
+        // Nobody is asked for in the name of the dead: the root forgets what they want.
+        let any = || {
+            let living = |l: &Local| l.members.iter().find(|m| m.living).map(|m| m.rank);
+            self.groups.iter().find_map(|(group, local)| Some((*group, living(local)?)))
+        };
         let Some((group, rank)) = named.or_else(any) else {
             return out.push(Action::Send(asked.refused(status::ERROR)));
         };
@@ -198,8 +208,14 @@ fn key_value(item: &Item) -> KeyValue {
 }
 
 /// Info keys of PMIx that say what those of MPI say.
-const INFO_NAMES: [(&str, &str); 4] =
-    [("pmix.host", "host"), ("pmix.wdir", "wdir"), ("pmix.prefix", "path"), ("pmix.add-host", "host")];
+const INFO_NAMES: [(&str, &str); 6] = [
+    ("pmix.host", "host"),
+    ("pmix.addhost", "host"),
+    ("pmix.hostfile", "hostfile"),
+    ("pmix.addhostfile", "hostfile"),
+    ("pmix.wdir", "wdir"),
+    ("pmix.mapby", "map-by"),
+];
 
 fn spawn_app(app: SpawnProgram, common: &[EnvVar]) -> SpawnApp {
     let named = |var: &EnvVar| {

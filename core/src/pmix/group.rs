@@ -60,11 +60,6 @@ impl Local {
         self.members.iter_mut().find(|m| m.rank == Rank(rank))
     }
 
-    /// The first rank here; every group that a host knows has one.
-    pub(super) fn first(&self) -> Rank {
-        self.members.first().map_or(Rank(0), |m| m.rank)
-    }
-
     /// The next fence, if none is going on.
     pub(super) fn next_fence(&mut self) -> Option<(u64, Bytes)> {
         if self.in_flight.is_some() {

@@ -14,6 +14,9 @@ use super::status;
 use super::version::{agree, told};
 use crate::pmi::Phase;
 
+/// Bytes of a rank's words that are passed on at a time.
+const TEXT_BYTES_MAX: usize = 64 << 10;
+
 /// What the PMIx server is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setup {
@@ -130,13 +133,19 @@ impl Server {
             FromPmix::Abort { proc, status, message } => {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
                     // Open MPI 4 has no words of its own and sends these.
-                    let message = if message == "N/A" { String::new() } else { message };
+                    let mut message = if message == "N/A" { String::new() } else { message };
+                    let end = (0..=TEXT_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
+                    message.truncate(end.unwrap_or_default());
                     out.push(Action::Abort { group, rank: Rank(proc.rank), code: status, message });
                 }
             }
             FromPmix::Log { token, proc, text } => {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
-                    out.push(Action::Say { group, rank: Rank(proc.rank), text: Bytes::from(text.to_vec()) });
+                    out.push(Action::Say {
+                        group,
+                        rank: Rank(proc.rank),
+                        text: Bytes::from(text[..text.len().min(TEXT_BYTES_MAX)].to_vec()),
+                    });
                 }
                 out.push(Action::Send(ToPmix::Done { token, status: status::SUCCESS }));
             }
@@ -261,11 +270,12 @@ impl Server {
         let somebody = self.groups.values().flat_map(|g| &g.members).any(|m| m.living && m.phase != Phase::Finalised);
         let Some(namespace) = self.known.get(&group).map(|n| n.name.clone()) else { return };
         let told = self.told_dead.entry(group).or_default();
-        for dead in ranks {
-            if told.insert(dead.rank) && somebody {
-                let event = if dead.violent { status::ABORTED_BY_SIGNAL } else { status::TERMINATED_WITHOUT_SYNC };
-                let proc = Proc { namespace: namespace.clone(), rank: dead.rank.0 };
-                out.push(Action::Send(ToPmix::Notify { event, proc }));
+        let news: Vec<&DeadRank> = ranks.iter().filter(|dead| told.insert(dead.rank)).collect();
+        for (violent, event) in [(true, status::ABORTED_BY_SIGNAL), (false, status::TERMINATED_WITHOUT_SYNC)] {
+            let dead = news.iter().filter(|dead| dead.violent == violent);
+            let procs: Vec<Proc> = dead.map(|d| Proc { namespace: namespace.clone(), rank: d.rank.0 }).collect();
+            if somebody && !procs.is_empty() {
+                out.push(Action::Send(ToPmix::Notify { event, procs }));
             }
         }
     }

@@ -308,7 +308,7 @@ fn the_living_hear_of_each_of_the_dead_once() {
     let mut bench = Bench::running();
     let dead = |rank, violent| DeadRank { rank: Rank(rank), violent };
     bench.server.dead(G, &[dead(2, true)], &mut bench.out);
-    let told = |event, rank| Action::Send(ToPmix::Notify { event, proc: proc(rank) });
+    let told = |event, rank| Action::Send(ToPmix::Notify { event, procs: vec![proc(rank)] });
     assert_eq!(bench.take(), [told(status::ABORTED_BY_SIGNAL, 2)]);
     bench.server.dead(G, &[dead(2, true), dead(3, false)], &mut bench.out);
     assert_eq!(bench.take(), [told(status::TERMINATED_WITHOUT_SYNC, 3)]);

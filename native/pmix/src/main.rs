@@ -147,7 +147,11 @@ fn follow(reader: &mut UnixStream, host: &'static Host, server: &mut Server) -> 
             Some(ToPmix::Register { namespace, uid, gid }) => host.tell(server.register(&namespace, uid, gid)?),
             Some(ToPmix::Deregister { namespace }) => server.deregister(&namespace),
             Some(ToPmix::Fetch { token, proc }) => server.fetch(host, token, &proc),
-            Some(ToPmix::Notify { event, proc }) => server.notify(event, &proc)?,
+            Some(ToPmix::Notify { event, procs }) => {
+                for proc in &procs {
+                    server.notify(event, proc)?;
+                }
+            }
             // It goes behind whatever the rank's last words have left for the writer.
             Some(ToPmix::Ended { proc }) => host.tell(FromPmix::Drained { proc }),
             Some(ToPmix::Start { .. }) => return Err(Ended::OutOfPlace("the server runs already")),

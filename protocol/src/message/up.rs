@@ -228,6 +228,13 @@ pub enum AbortCause {
     /// It closed its bootstrap connection without finalising, and lives on.
     #[n(2)]
     Departed,
+    /// What serves its bootstrap on its host has failed.
+    #[n(3)]
+    Unserved {
+        /// How.
+        #[n(0)]
+        message: String,
+    },
 }
 
 /// A rank asked for the end of the job, or broke the rules of its bootstrap.

@@ -122,7 +122,7 @@ pub enum ToPmix {
         #[n(1)]
         proc: Proc,
     },
-    /// Tell the ranks here of an event that concerns another process.
+    /// Tell the ranks here of an event that concerns other processes, one after the other.
     #[n(9)]
     Notify {
         /// PMIx status that names the event.
@@ -130,7 +130,7 @@ pub enum ToPmix {
         event: i32,
         /// Whom it concerns.
         #[n(1)]
-        proc: Proc,
+        procs: Vec<Proc>,
     },
     /// A rank here has ended; answered by [`super::FromPmix::Drained`].
     #[n(10)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_core::tree::TreeNode;
 use muster_protocol::hello::{Hello, Role, Welcome};
-use muster_protocol::limits::{CONNECTION_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
+use muster_protocol::limits::{CONNECTION_QUEUE_FRAMES_MAX, PMIX_WAITING_OPERATIONS_MAX, SILENCE_DEAD_MS};
 use muster_protocol::message::{Lost, Stamp, WantBulk, Wanted};
 use muster_protocol::{Frame, HostIndex, Kind, Stream};
 use muster_sys::clock::boottime_ms;
@@ -340,7 +340,7 @@ impl Job {
         pmix::hear(stdout);
         pmix::hear(stderr);
         if let Some(socket) = pmi
-            && let Err(error) = self.pmi.add(PMIX_PROC, socket)
+            && let Err(error) = self.pmi.add_with_room(PMIX_PROC, socket, 2 * PMIX_WAITING_OPERATIONS_MAX)
         {
             self.ranks.pmix_died(&format!("its socket cannot be served: {error}"));
         }

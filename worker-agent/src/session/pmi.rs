@@ -50,11 +50,16 @@ impl PmiSockets {
 
     /// Serves a rank's socket from now on. One that cannot be served is reported as closed, as any other at its end.
     pub(super) fn add(&mut self, proc: ProcId, socket: OwnedFd) -> io::Result<()> {
+        self.add_with_room(proc, socket, PMI_WAITING_ANSWERS_MAX)
+    }
+
+    /// As [`PmiSockets::add`], for one with which so many answers may wait.
+    pub(super) fn add_with_room(&mut self, proc: ProcId, socket: OwnedFd, room: usize) -> io::Result<()> {
         let socket = watch(UnixStream::from(socket), Interest::READABLE).inspect_err(|_| {
             let inbox = self.inbox.clone();
             self.tasks.spawn(async move { inbox.send(PmiInput::Closed(proc)).await });
         })?;
-        let (answers, queue) = mpsc::channel(PMI_WAITING_ANSWERS_MAX);
+        let (answers, queue) = mpsc::channel(room);
         let drain = Arc::new(Notify::new());
         self.sockets.insert(proc, Handle { answers: Some(answers), drain: drain.clone() });
         self.tasks.spawn(serve(proc, socket, queue, drain, self.inbox.clone()));

@@ -105,3 +105,17 @@ fn words_of_a_rank_reach_the_world() {
     });
     assert!(said);
 }
+
+#[test]
+fn data_are_asked_for_again_when_a_host_may_have_missed_it_and_given_up_when_their_rank_dies() {
+    let mut bench = running(2, 4);
+    let ask = Ask::Fetch { group: Group(0), rank: Rank(3) };
+    bench.tell(0, &call(0, 3, ask.clone())).tell(0, &call(0, 3, ask)).join(&[1]);
+    let tickets: Vec<u64> = bench.down::<Fetch>().into_iter().map(|(_, f)| f.ticket).collect();
+    assert_eq!(tickets, [0, 0, 0]);
+    // Rank 0, in whose name the host asks, ends meanwhile; its host still waits.
+    bench.init(1).returns(0, 0);
+    assert_eq!(answers(&mut bench), []);
+    bench.exit(3, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+    assert!(matches!(answers(&mut bench).as_slice(), [(0, 3, Answer::Data { status: -46, .. })]));
+}

@@ -1,6 +1,6 @@
 //! Jobs that go on when ranks or hosts die.
 
-use muster_protocol::message::{Dead, DeadRank};
+use muster_protocol::message::{Answer, CallAnswer, Dead, DeadRank};
 
 use super::*;
 
@@ -99,4 +99,46 @@ fn a_rank_that_never_comes_is_dead_when_others_wait_for_it() {
     assert_eq!(told_all(&bench), [], "nobody waits yet");
     bench.init(0);
     assert_eq!(told_all(&bench), [dead(&[(1, false)], &[1])]);
+}
+
+#[test]
+fn ranks_are_spawned_on_hosts_that_live() {
+    let mut bench = tolerant(3);
+    bench.lose(1);
+    bench.tell(0, &call(0, 1, Ask::Spawn { apps: vec![app(5, &[])], preput: vec![] }));
+    let hosts: Vec<u32> = bench.job.table.groups[&Group(1)].procs.iter().map(|p| p.host.0).collect();
+    assert!(hosts.iter().all(|host| *host != 1), "{hosts:?}");
+    bench.tell(0, &call(0, 2, Ask::Spawn { apps: vec![app(1, &[("host", "h1")])], preput: vec![] }));
+    let answers = bench.down::<CallAnswer>();
+    let why = "host \"h1\" of the spawn request is lost".to_owned();
+    assert_eq!(answers.last().unwrap().1.answer, Answer::Denied { why });
+}
+
+#[test]
+fn an_abort_from_a_host_that_was_given_up_concerns_nobody() {
+    let mut bench = tolerant(2);
+    bench.lose(1);
+    let cause = muster_protocol::message::AbortCause::Asked { code: 7, message: String::new() };
+    bench.tell(1, &muster_protocol::message::Abort { proc: ProcId(1), cause });
+    assert!(bench.kills().is_empty());
+}
+
+#[test]
+fn a_host_whose_library_waits_for_a_rank_that_never_came_cannot_go_on() {
+    let mut bench = tolerant(2);
+    // Rank 2 lives beside it, and its library counts on both.
+    bench.exit(0, ProcEnd::Signaled { signal: 11, core: false }, Phase::Untouched);
+    assert_eq!(bench.kills().len(), 1);
+}
+
+#[test]
+fn a_program_that_cannot_start_is_the_cause_when_nobody_is_left() {
+    let mut bench = Bench::with(2, 2, Bootstrap::Pmix, OnFailure::Continue).all_joined();
+    for rank in 0..2 {
+        let what = "program \"typo\" not found".to_owned();
+        let end = ProcEnd::NotStarted { stage: muster_protocol::message::StartStage::Exec, errno: 2, what };
+        bench.exit(rank, end, Phase::Untouched);
+    }
+    bench.ended(0).ended(1);
+    assert_eq!(over(&bench).unwrap().0.code(), 127);
 }

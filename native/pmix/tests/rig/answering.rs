@@ -100,7 +100,7 @@ impl Rig {
         self.homes.remove(key);
         let proc = Proc { namespace: key.0.clone(), rank: key.1 };
         for server in 0..self.servers.len() {
-            self.say(server, &ToPmix::Notify { event: ABORTED_BY_SIGNAL, proc: proc.clone() });
+            self.say(server, &ToPmix::Notify { event: ABORTED_BY_SIGNAL, procs: vec![proc.clone()] });
         }
         let keys: Vec<_> = self.answering.collectives.keys().cloned().collect();
         for (sort, procs) in keys {

@@ -5,8 +5,8 @@ use std::ffi::OsString;
 use muster_core::plan::open_mpi::SHARED_MEMORY_FOLDERS;
 use muster_core::plan::{AppSpec, base_env};
 use muster_core::pmi;
-use muster_core::pmix::{Action, Server, Setup, Stream};
-use muster_protocol::limits::RANKS_PER_HOST_MAX;
+use muster_core::pmix::{Action, Server, Setup, Stream, status};
+use muster_protocol::limits::{CONTROL_PAYLOAD_BYTES_MAX, RANKS_PER_HOST_MAX};
 use muster_protocol::message::{
     AbortCause, Call, Dead, EnvVar, FenceState, Fetch, Fetched, Initialised, ProcEnd, Say, Share, Spec, StartStage,
 };
@@ -34,6 +34,8 @@ pub(in crate::session) struct PmixSite {
     pub(in crate::session) owner: (u32, u32),
 }
 
+/// Room that a frame needs beside its data.
+const FRAME_ROOM_BYTES: usize = 64 << 10;
 /// The error number of a start that was called off.
 const ECANCELED: i32 = 125;
 
@@ -152,6 +154,8 @@ impl Ranks {
             match pmix.heard.next_message::<FromPmix>() {
                 Ok(None) => return,
                 Ok(Some(FromPmix::Fetched { token, status, data })) => {
+                    let fits = data.len() + FRAME_ROOM_BYTES <= CONTROL_PAYLOAD_BYTES_MAX as usize;
+                    let (status, data) = if fits { (status, data) } else { (status::ERROR, Vec::new().into()) };
                     self.up(&Fetched { ticket: token, status, data });
                 }
                 Ok(Some(message)) => self.with_pmix(|server, out| server.input(message, out)),
@@ -276,7 +280,7 @@ impl Ranks {
         if held.is_empty() {
             let rank = self.procs.values().find(|p| p.group == group && p.told.is_none()).map(|p| p.rank);
             if let Some(rank) = rank.filter(|_| !self.ending && !self.killed) {
-                self.abort(group, rank, AbortCause::Protocol { message: why.to_owned() });
+                self.abort(group, rank, AbortCause::Unserved { message: why.to_owned() });
             }
             return;
         }

@@ -120,6 +120,7 @@ impl Ranks {
             spawned: spec.group != Group(0),
             apps: spec.pmix.as_ref().map_or(&[], |p| &p.apps),
             kvsname: &spec.kvsname,
+            universe: u32::try_from(spec.universe_size).unwrap_or(0),
             tolerant: spec.pmix.as_ref().is_some_and(|p| p.tolerant),
         };
         let own = own_env(&facts, |name| common.has(name));
@@ -224,6 +225,7 @@ mod tests {
                 spawned: false,
                 apps: &[],
                 kvsname: "kvs",
+                universe: 0,
                 tolerant: false,
             };
             let app = &spec.apps[rank % 2];

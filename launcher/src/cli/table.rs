@@ -328,10 +328,7 @@ const KNOWN_ELSEWHERE: &[(&[&str], &str)] = &[
     ),
     (&["rankmap"], "write the hosts in rank order into a host file and use --placement seq"),
     (&["iface"], "choose the interface by the MPI's own variable, such as -x FI_TCP_IFACE=eth0"),
-    (
-        &["orphan-hold", "spares", "hosts-min", "hosts-max", "on-failure"],
-        "recovery is not in this release; leave it out",
-    ),
+    (&["orphan-hold", "spares", "hosts-min", "hosts-max"], "recovery is not in this release; leave it out"),
 ];
 
 /// All options.

@@ -260,6 +260,7 @@ const FORMS: &[(&str, &str)] = &[
     ("output-dir", "/x/out"),
     ("stdin", "all"),
     ("events", "/x/events"),
+    ("trainer-status", "false"),
     ("log", "debug"),
     ("timeout", "9m"),
     ("grace", "1s"),

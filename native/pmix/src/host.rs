@@ -1,7 +1,6 @@
 //! Where upcalls leave what they have to say, since they must neither wait nor answer by themselves.
 
 use std::ffi::c_void;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use muster_protocol::limits::PMIX_QUEUE_MESSAGES_MAX;
@@ -9,6 +8,7 @@ use muster_protocol::pmix::FromPmix;
 
 use crate::abi::{InfoDone, LookupDone, ModexDone, OpDone, SpawnDone, Status, status};
 use crate::operations::Operations;
+use crate::outbox::{Inbox, NotTaken, Outbox, queue};
 
 /// What the library wants to have back with the end of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +49,14 @@ static HOST: OnceLock<Host> = OnceLock::new();
 /// The way from the library to the agent.
 #[derive(Debug)]
 pub struct Host {
-    outbox: SyncSender<Out>,
+    outbox: Outbox<Out>,
     operations: Mutex<Operations<Waiting>>,
 }
 
 impl Host {
     /// Makes the one of this process, with what the writer reads from; only the first time.
-    pub fn install() -> Option<(&'static Self, Receiver<Out>)> {
-        let (outbox, inbox) = sync_channel(PMIX_QUEUE_MESSAGES_MAX);
+    pub fn install() -> Option<(&'static Self, Inbox<Out>)> {
+        let (outbox, inbox) = queue(PMIX_QUEUE_MESSAGES_MAX);
         HOST.set(Self { outbox, operations: Mutex::new(Operations::new()) }).ok()?;
         Some((HOST.get()?, inbox))
     }
@@ -69,7 +69,7 @@ impl Host {
     /// Keeps an operation and tells the agent of it. What is returned is the upcall's answer.
     pub fn ask(&self, waiting: Waiting, message: impl FnOnce(u64) -> FromPmix) -> Status {
         let Ok(token) = self.operations().keep(waiting) else { return status::OUT_OF_RESOURCE };
-        match self.outbox.try_send(Out::Say(message(token))) {
+        match self.outbox.put(Out::Say(message(token))) {
             Ok(()) => status::SUCCESS,
             Err(_) => {
                 self.operations().take(token);
@@ -92,8 +92,7 @@ impl Host {
 
     /// Lets the writer end when everything is written.
     pub fn close(&self) {
-        // The only one that may wait, since no upcall calls it. A writer that has ended needs no word.
-        let _ = self.outbox.send(Out::End);
+        self.outbox.put_last(Out::End);
     }
 
     /// The operation with this number.
@@ -102,10 +101,10 @@ impl Host {
     }
 
     fn put(&self, out: Out) {
-        match self.outbox.try_send(out) {
+        match self.outbox.put(out) {
             // Without a writer there is no agent any more, and this process is about to end.
-            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
-            Err(TrySendError::Full(_)) => {
+            Ok(()) | Err(NotTaken::Closed) => {}
+            Err(NotTaken::Full) => {
                 // What cannot be kept cannot be lost either: a rank that has failed would go unnoticed. The agent sees this
                 // process end.
                 crate::process::die("the agent has not read for so long that too much waits for it");

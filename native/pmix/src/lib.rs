@@ -18,6 +18,7 @@ pub mod logged;
 pub mod maps;
 pub mod namespace;
 pub mod operations;
+pub mod outbox;
 pub mod process;
 pub mod server;
 pub mod upcalls;

@@ -1,13 +1,13 @@
 //! The socket to the agent.
 
 use std::io::{Read, Write};
-use std::sync::mpsc::Receiver;
 
 use muster_protocol::pmix::{self, BadMessage, FromPmix, LENGTH_BYTES, ToPmix};
 
 use crate::abi::status;
 use crate::answers;
 use crate::host::{Host, Out};
+use crate::outbox::Inbox;
 
 /// Why the agent's next message cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -48,8 +48,8 @@ pub fn next(socket: &mut impl Read) -> Result<Option<ToPmix>, BadLink> {
 }
 
 /// Writes what is put into the outbox until that ends or nobody reads.
-pub fn write_all(socket: &mut impl Write, inbox: &Receiver<Out>, host: &Host) {
-    while let Ok(out) = inbox.recv() {
+pub fn write_all(socket: &mut impl Write, inbox: &Inbox<Out>, host: &Host) {
+    while let Some(out) = inbox.next() {
         let message = match out {
             Out::Say(message) => message,
             Out::Refuse(waiting) => {

@@ -250,6 +250,10 @@ unsafe fn settings() {
     // Job data by messages instead of shared files: the only way that every release understands of every other.
     // SAFETY: this function's contract.
     unsafe { process::set_default("PMIX_MCA_gds", "hash".as_ref()) };
+    // No folder for hwloc's plugins. They look for graphics and PCI devices, which nobody asks this server for, and bring
+    // X11, OpenCL and a C++ library into it.
+    // SAFETY: this function's contract.
+    unsafe { process::set_default("HWLOC_PLUGINS_PATH", "".as_ref()) };
 }
 
 /// Settings of a library that lies in a folder of ours: where its plugins and texts are, instead of where it was built for.

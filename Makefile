@@ -10,7 +10,7 @@ setup: ## install what building and testing needs (Debian 12, as root); quick wh
 build: setup ## leave everything a user installs under dist/bin and dist/lib
 	@scripts/build.sh
 
-demo: build ## four agents on this machine, eight MPI ranks over them, and where the start-up time went
+demo: build ## four agents on this machine, eight ranks of MPICH and of Open MPI over them, and where the start-up time went
 	@scripts/demo.sh
 
 test: build ## every test of the workspace, those on the cluster of namespaces included

@@ -6,6 +6,7 @@
 #   openmpi4 Debian's Open MPI 4.1.4
 #   openmpi5 Open MPI 5.0.11 from its wheel, with programs besides that use what only it has (they include mpi-ext.h)
 #   pmi2     programs that use Slurm's PMI-2 library and no MPI
+#   pmix     programs that use Debian's PMIx library and no MPI
 #   plain    programs that use neither, linked statically enough to run anywhere here
 # A program is compiled only when its source is newer.
 . "$(dirname "$0")/lib.sh"
@@ -15,7 +16,7 @@ OUT=$ROOT/target/programs
 FLAGS=(-std=gnu11 -O1 -Wall -Wextra -Werror -I"$SOURCES")
 
 kind_of() {
-    if grep -q '^#include <mpi-ext.h>' "$1"; then echo openmpi5; elif grep -q '^#include <mpi.h>' "$1"; then echo mpi; elif grep -q '^#include <slurm/pmi2.h>' "$1"; then echo pmi2; else echo plain; fi
+    if grep -q '^#include <mpi-ext.h>' "$1"; then echo openmpi5; elif grep -q '^#include <mpi.h>' "$1"; then echo mpi; elif grep -q '^#include <slurm/pmi2.h>' "$1"; then echo pmi2; elif grep -q '^#include <pmix.h>' "$1"; then echo pmix; else echo plain; fi
 }
 
 stale() { [ ! "$2" -nt "$1" ] || [ "$SOURCES/common.h" -nt "$2" ] || [ "$ROOT/scripts/build-tests.sh" -nt "$2" ]; }
@@ -34,6 +35,10 @@ compile_all() { # FOLDER KIND COMPILER…
 compile_all plain plain cc
 [ -e /usr/include/slurm/pmi2.h ] || die "slurm/pmi2.h is missing; scripts/setup.sh installs it"
 compile_all pmi2 pmi2 cc -Wl,--no-as-needed -lpmi2
+pkg-config --exists pmix || die "pmix.pc is missing; scripts/setup.sh installs it"
+read -ra pmix < <(pkg-config --cflags pmix)
+# Without a run path, so that LD_LIBRARY_PATH can choose another release of the library.
+compile_all pmix pmix cc "${pmix[@]}" -Wl,--no-as-needed -lpmix
 if command -v mpicc.mpich >/dev/null; then
     compile_all mpich4 mpi mpicc.mpich
 else

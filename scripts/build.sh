@@ -40,4 +40,6 @@ done
 ln -f "$BIN/muster-agent" "$BIN/muster-rsh"
 # For the ABI that MPICH, Intel MPI and MVAPICH share: whichever libmpi.so.12 the ranks find.
 build_allreduce mpich "$MPI_PREFIXES/mpich/bin/mpicc" muster-allreduce-mpi
+# And for the ABI of Open MPI 4 and 5: whichever libmpi.so.40 the ranks find.
+build_allreduce openmpi mpicc.openmpi muster-allreduce-mpi-openmpi
 scripts/build-pmix.sh

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 PACKAGES=(build-essential pkg-config file libclang-dev mpich libmpich-dev openmpi-bin libopenmpi-dev libpmi2-0-dev
-    libpmix2 libhwloc15 libevent-core-2.1-7 libevent-pthreads-2.1-7 libmunge2 libudev1 zlib1g iproute2 procps python3 python3-venv
+    libpmix-dev libpmix2 libhwloc15 libevent-core-2.1-7 libevent-pthreads-2.1-7 libmunge2 libudev1 zlib1g iproute2 procps python3 python3-venv
     util-linux openssh-server openssh-client)
 
 # One prefix per MPI: the wheels overlap (two libmpi.so.12, two mpiexec), so they must not share a folder.

@@ -5,8 +5,12 @@ need_cargo
 
 scripts/build-tests.sh
 [ "$(id -u)" = 0 ] || say "not root: tests that need a cluster of namespaces will say so and be skipped"
-MPICC=$MPI_PREFIXES/mpich/bin/mpicc CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/mpich LD_LIBRARY_PATH=$MPI_PREFIXES/mpich/lib \
-    cargo test --locked --release --quiet --manifest-path native/allreduce-mpi/Cargo.toml
+allreduce_tests() { # NAME MPICC LIBRARIES
+    MPICC=$2 CARGO_TARGET_DIR=$ROOT/target/allreduce-mpi/$1 LD_LIBRARY_PATH=$3 \
+        cargo test --locked --release --quiet --manifest-path native/allreduce-mpi/Cargo.toml
+}
+allreduce_tests mpich "$MPI_PREFIXES/mpich/bin/mpicc" "$MPI_PREFIXES/mpich/lib"
+allreduce_tests openmpi mpicc.openmpi ""
 if command -v cargo-nextest >/dev/null; then
     cargo nextest run --locked --workspace "$@"
 else

@@ -14,7 +14,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str = "usage: bench [--pairs N] [--write FILE] [start|kill|output|fence|many|idle|exec|rsh|cut]...\n\
+const USAGE: &str = "usage: bench [--pairs N] [--write FILE] \
+    [start|kill|output|fence|many|idle|exec|rsh|cut|pmix|pmix-fence|pmix-memory]...\n\
     Measures these rows, or all. Every row with a peer takes N (5) pairs in turns. --write puts the table into FILE.";
 
 struct Options {

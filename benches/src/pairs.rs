@@ -39,11 +39,12 @@ impl Demand {
     }
 }
 
-/// Times in milliseconds, taken in turns.
+/// What was measured in turns: times in milliseconds, unless the unit says otherwise.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pairs {
     pub(crate) ours: Vec<f64>,
     pub(crate) theirs: Vec<f64>,
+    pub(crate) unit: &'static str,
 }
 
 impl Pairs {
@@ -53,7 +54,7 @@ impl Pairs {
         mut ours: impl FnMut() -> Result<f64>,
         mut theirs: impl FnMut() -> Result<f64>,
     ) -> Result<Self> {
-        let mut taken = Self::default();
+        let mut taken = Self { unit: "ms", ..Self::default() };
         ours()?;
         theirs()?;
         for _ in 0..pairs {
@@ -100,10 +101,10 @@ mod tests {
         assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < 1e-9);
         assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < 1e-9);
         assert!(median(&[]).is_nan());
-        let pairs = Pairs { ours: vec![1.0, 2.0, 30.0], theirs: vec![10.0, 20.0, 40.0] };
+        let pairs = Pairs { ours: vec![1.0, 2.0, 30.0], theirs: vec![10.0, 20.0, 40.0], unit: "ms" };
         assert!(pairs.meet(Demand::AtMost(0.1)) && !pairs.meet(Demand::AtMost(0.09)));
         assert!(pairs.meet(Demand::TimesFaster(10.0)) && !pairs.meet(Demand::TimesFaster(11.0)));
-        let split = Pairs { ours: vec![1.0, 10.0, 11.0], theirs: vec![100.0, 20.0, 20.0] };
+        let split = Pairs { ours: vec![1.0, 10.0, 11.0], theirs: vec![100.0, 20.0, 20.0], unit: "ms" };
         assert!((split.ratio_of_medians(Demand::AtMost(1.0)) - 0.5).abs() < 1e-9);
         assert!(split.meet(Demand::AtMost(0.5)) && !split.meet(Demand::AtMost(0.49)));
     }

@@ -6,6 +6,7 @@ mod idle;
 mod kill;
 mod many;
 mod output;
+mod pmix;
 mod rsh;
 mod start;
 
@@ -30,7 +31,8 @@ pub(crate) enum Measured {
 }
 
 /// Names of the rows, as the command line takes them.
-pub(crate) const NAMES: [&str; 9] = ["start", "kill", "output", "fence", "many", "idle", "exec", "rsh", "cut"];
+pub(crate) const NAMES: [&str; 12] =
+    ["start", "kill", "output", "fence", "many", "idle", "exec", "rsh", "cut", "pmix", "pmix-fence", "pmix-memory"];
 
 /// Measures a row.
 pub(crate) fn measure(name: &str, pairs: usize) -> Result<Vec<Outcome>> {
@@ -44,6 +46,9 @@ pub(crate) fn measure(name: &str, pairs: usize) -> Result<Vec<Outcome>> {
         "exec" => exec::measure(pairs),
         "rsh" => rsh::measure(pairs),
         "cut" => exec::measure_cut(pairs),
+        "pmix" => pmix::measure(pairs),
+        "pmix-fence" => pmix::measure_fence(pairs),
+        "pmix-memory" => pmix::measure_memory(pairs),
         other => bail!("there is no row {other:?}; there are {}", NAMES.join(", ")),
     }
 }

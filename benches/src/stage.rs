@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use muster_cluster::{Cluster, Proc, Ssh, workspace};
+use muster_cluster::workspace::{self, mpi_prefix};
+use muster_cluster::{Cluster, Proc, Ssh};
 
 use crate::lobby::{Lobby, command};
 
@@ -18,11 +19,13 @@ pub(crate) enum Shell {
     Enter,
 }
 
-/// A launcher that uses a remote shell.
+/// A launcher that uses a remote shell, and its MPI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Launcher {
     /// Debian's Open MPI.
     OpenMpi4,
+    /// Open MPI 5 from its wheel.
+    OpenMpi5,
     /// Debian's MPICH.
     Mpich4,
 }
@@ -63,8 +66,17 @@ impl Stage {
 
     /// `muster run` with one rank on each host; options and the program are to follow.
     pub(crate) fn muster(&self) -> Command {
+        self.muster_on(&self.host_list())
+    }
+
+    /// `muster run` with so many ranks on each host.
+    pub(crate) fn muster_with(&self, ranks_per_host: usize) -> Command {
+        self.muster_on(&self.cluster.host_list(ranks_per_host))
+    }
+
+    fn muster_on(&self, hosts: &str) -> Command {
         let mut run = command(&self.muster);
-        run.arg("run").arg("--key-file").arg(self.cluster.key_file()).args(["-H", &self.host_list()]);
+        run.arg("run").arg("--key-file").arg(self.cluster.key_file()).args(["-H", hosts]);
         run
     }
 
@@ -74,6 +86,9 @@ impl Stage {
         exec.arg("exec").arg("--key-file").arg(self.cluster.key_file()).args(["-H", &self.host_list(), "--"]);
         match launcher {
             Launcher::OpenMpi4 => allow_root(exec.arg("mpirun.openmpi")),
+            Launcher::OpenMpi5 => {
+                allow_root(exec.env("OPAL_PREFIX", mpi_prefix("openmpi")).arg(mpi_prefix("openmpi").join("bin/mpirun")))
+            }
             Launcher::Mpich4 => exec.arg("mpiexec.hydra"),
         };
         exec
@@ -90,7 +105,24 @@ impl Stage {
                 allow_root(&mut run);
                 run
             }
+            Launcher::OpenMpi5 => self.open_mpi_5("mpirun", shell, 1),
         }
+    }
+
+    /// A launcher of Open MPI 5's (`mpirun`, or the same without an MPI: `prterun`) with so many ranks on each host.
+    pub(crate) fn open_mpi_5(&self, launcher: &str, shell: Shell, ranks_per_host: usize) -> Command {
+        let prefix = mpi_prefix("openmpi");
+        let mut run = command(prefix.join("bin").join(launcher));
+        run.env("BENCH_HOST_PIDS", &self.pid_table);
+        for part in ["OPAL_PREFIX", "PRTE_PREFIX", "PMIX_PREFIX"] {
+            run.env(part, &prefix);
+        }
+        run.env("PRTE_MCA_plm_ssh_agent", self.client(shell));
+        run.env("PRTE_ALLOW_RUN_AS_ROOT", "1").env("PRTE_ALLOW_RUN_AS_ROOT_CONFIRM", "1");
+        allow_root(&mut run).args(["--host", &self.cluster.host_list(ranks_per_host)]);
+        // It would bind each host's first rank to the same core, and refuses more ranks than cores.
+        run.args(["-n", &(self.cluster.len() * ranks_per_host).to_string(), "--bind-to", "none"]);
+        run
     }
 
     fn client(&self, shell: Shell) -> &std::path::Path {

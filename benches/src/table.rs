@@ -23,8 +23,8 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     match measured {
         Measured::Pairs(pairs, demand) => format!(
             "| {what} | {against} | {} | {} | {:.3} | {:.3} | {} | {} |",
-            times(&pairs.ours),
-            times(&pairs.theirs),
+            values(&pairs.ours, pairs.unit),
+            values(&pairs.theirs, pairs.unit),
             pairs.ratio_of_medians(*demand),
             pairs.median_of_ratios(*demand),
             demand.text(),
@@ -37,9 +37,9 @@ pub(crate) fn line(outcome: &Outcome) -> String {
     }
 }
 
-fn times(all: &[f64]) -> String {
+fn values(all: &[f64], unit: &str) -> String {
     let (low, high) = (all.iter().copied().fold(f64::MAX, f64::min), all.iter().copied().fold(0.0, f64::max));
-    format!("{:.1} ms ({low:.1}–{high:.1})", median(all))
+    format!("{:.1} {unit} ({low:.1}–{high:.1})", median(all))
 }
 
 /// Puts the results into the file, in place of the earlier ones.

@@ -17,7 +17,7 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
     let program = workspace::test_program("plain", "fence_bench")?;
     let run = |mut command: Command| {
         command.arg(&program).args(["10", "450", &ROUNDS.to_string()]);
-        rounds(&String::from_utf8_lossy(&stage.lobby.run(command)?.stdout))
+        rounds(&stage.lobby.run(command)?.stdout, ROUNDS, &["put_us", "fence_us", "get_us"])
     };
     let taken = Pairs::measure(pairs, || run(stage.muster()), || run(stage.hydra(Shell::Enter)))?;
     Ok(vec![Outcome {
@@ -27,19 +27,20 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
     }])
 }
 
-/// The median time of a round; the first one still contains how unevenly the ranks started.
-fn rounds(text: &str) -> Result<f64> {
+/// The median time of a round, as the sum of its named parts in milliseconds; the first one still contains how unevenly the ranks started.
+pub(super) fn rounds(output: &[u8], wanted: usize, parts: &[&str]) -> Result<f64> {
+    let text = String::from_utf8_lossy(output);
     let mut each = Vec::new();
     for line in text.lines().filter(|line| line.starts_with("round ")) {
         let words: Vec<_> = line.split(' ').collect();
         let mut us = 0.0;
-        for name in ["put_us", "fence_us", "get_us"] {
-            let at = words.iter().position(|word| *word == name).with_context(|| format!("{name} in {line:?}"))?;
+        for name in parts {
+            let at = words.iter().position(|word| word == name).with_context(|| format!("{name} in {line:?}"))?;
             us +=
                 words.get(at + 1).context("a number")?.parse::<f64>().with_context(|| format!("{name} in {line:?}"))?;
         }
         each.push(us / 1e3);
     }
-    ensure!(each.len() == ROUNDS, "{} of {ROUNDS} rounds were reported", each.len());
+    ensure!(each.len() == wanted, "{} of {wanted} rounds were reported", each.len());
     Ok(median(&each[1..]))
 }

@@ -36,14 +36,10 @@ impl Startup {
         }
     }
 
-    /// One line for each phase.
+    /// One line for each phase, in the order of their times: the first fence of a PMIx job is over before its ranks are started.
     pub(super) fn summary(&self) -> String {
-        let mut lines = vec![format!("muster: {} ranks on {} hosts", self.ranks, self.hosts)];
-        let mut phase = |name: &str, at: Option<u64>| {
-            if let Some(at) = at {
-                lines.push(format!("muster: {at:>8} ms  {name}"));
-            }
-        };
+        let mut phases = Vec::new();
+        let mut phase = |name: &str, at: Option<u64>| phases.extend(at.map(|at| (at, name.to_owned())));
         phase("first host connected", self.first_host);
         phase(&format!("all {} hosts connected", self.joined), self.last_host);
         phase("all ranks started", self.running);
@@ -52,6 +48,8 @@ impl Startup {
         }
         phase("first rank ended", self.first_end);
         phase("job over", self.ended);
-        lines.join("\n")
+        phases.sort_by_key(|(at, _)| *at);
+        let lines = phases.iter().map(|(at, name)| format!("\nmuster: {at:>8} ms  {name}"));
+        format!("muster: {} ranks on {} hosts{}", self.ranks, self.hosts, lines.collect::<String>())
     }
 }

@@ -250,10 +250,13 @@ unsafe fn settings() {
     // Job data by messages instead of shared files: the only way that every release understands of every other.
     // SAFETY: this function's contract.
     unsafe { process::set_default("PMIX_MCA_gds", "hash".as_ref()) };
-    // The topology of this host is read without what finds graphics cards and displays: nobody asks this server for them, and
-    // they would bring libraries of the image's that are larger than all the rest.
+    // Of the machine the server has to know cores and caches. Looking at devices as well is half of what its start costs; hwloc's
+    // plugins for some of them bring X11, OpenCL and a C++ library into this process. Ranks look for themselves.
     // SAFETY: this function's contract.
-    unsafe { process::set_default("HWLOC_PLUGINS_PATH", "/dev/null".as_ref()) };
+    unsafe {
+        process::set_default("HWLOC_COMPONENTS", "-linuxio".as_ref());
+        process::set_default("HWLOC_PLUGINS_PATH", "/dev/null".as_ref());
+    }
 }
 
 /// Settings of a library that lies in a folder of ours: where its plugins and texts are, instead of where it was built for.

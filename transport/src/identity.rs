@@ -101,6 +101,13 @@ impl JobKey {
         text
     }
 
+    /// Sixteen random bytes in hexadecimal, for a name that others shall not guess.
+    pub fn unguessable() -> String {
+        let mut bytes = [0; 16];
+        rand::fill(&mut bytes).expect("the system's random source works");
+        bytes.iter().map(|b| format!("{b:02x}")).collect()
+    }
+
     /// The key pair that stands for this key.
     pub fn identity(&self) -> Identity {
         let mut seed = [0; 32];

@@ -130,7 +130,11 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
             plan::Bootstrap::None => Bootstrap::None,
         },
         // Short: old clients take its longest form from the room for values.
-        kvsname: format!("kvs_{:x}_0", epoch.0),
+        kvsname: match plan.bootstrap {
+            // Whoever knows a PMIx namespace can act as one of its ranks.
+            plan::Bootstrap::Pmix => format!("muster-{}_0", JobKey::unguessable()),
+            _ => format!("kvs_{:x}_0", epoch.0),
+        },
         mapping: None,
         universe_size: -1,
         preput: Vec::new(),

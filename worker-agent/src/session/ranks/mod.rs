@@ -75,6 +75,8 @@ struct LocalProc {
     /// It has a PMI socket that has not been drained.
     pmi: bool,
     exit: Option<(ProcEnd, u64)>,
+    /// Whether the agent had killed it when it ended; what is told of that later may follow an order that came after it.
+    killed: Option<bool>,
     told: Option<ProcExit>,
     departed_ms: Option<u64>,
 }
@@ -248,6 +250,7 @@ impl Ranks {
     fn exited(&mut self, proc: ProcId, status: ExitStatus, maxrss_kib: u64, _now_ms: u64) {
         let Some(state) = self.procs.get_mut(&proc) else { return };
         state.exit = Some((convert::end(status), maxrss_kib));
+        state.killed = Some(self.killed);
         let (group, local) = (state.group, state.local);
         if state.pmi {
             self.acts.push(RankAct::PmiDrain(proc));
@@ -270,7 +273,7 @@ impl Ranks {
             (None, Some(pmix)) => convert::phase(pmix.phase(state.group, state.local)),
             (None, None) => Phase::Untouched,
         };
-        let exit = ProcExit { proc, end, phase, maxrss_kib, killed: self.killed };
+        let exit = ProcExit { proc, end, phase, maxrss_kib, killed: state.killed.unwrap_or(self.killed) };
         state.told = Some(exit.clone());
         let (local, name) = (state.local, state.group);
         let mut actions = Vec::new();

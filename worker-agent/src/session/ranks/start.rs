@@ -56,6 +56,7 @@ impl Ranks {
                 pid: None,
                 pmi: false,
                 exit: None,
+                killed: None,
                 told: None,
                 departed_ms: None,
             };

@@ -83,3 +83,24 @@ fn a_result_that_nobody_waits_for_harms_nobody() {
     fence_down(&mut ranks, 5, b"");
     assert!(aborts(&mut ranks).is_empty());
 }
+
+#[test]
+fn a_rank_that_had_ended_before_the_order_was_not_killed_by_it() {
+    let mut ranks = in_a_fence();
+    let (_, socket) = muster_sys::pipe::socketpair().unwrap();
+    let pipe = || muster_sys::pipe::socketpair().unwrap().0;
+    let spawned =
+        Report::Spawned { proc: ProcId(0), pid: 7, stdin: None, stdout: pipe(), stderr: pipe(), pmi: Some(socket) };
+    ranks.report(spawned, 1);
+    let status = ExitStatus::Signaled { signal: 11, core: false };
+    ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 1 }, 2);
+    let kill = STAMP.to_all(&muster_protocol::message::Kill { grace_ms: 0 });
+    ranks.frame(&kill, 3).unwrap();
+    ranks.pmi_closed(ProcId(0), 4);
+    let exits = ranks.take_acts().into_iter().filter_map(|act| match act {
+        RankAct::Up(frame) if frame.header.kind == Kind::Exits => Some(Exits::read(&frame).unwrap().procs),
+        _ => None,
+    });
+    let exits: Vec<_> = exits.flatten().collect();
+    assert_eq!(exits.iter().map(|e| e.killed).collect::<Vec<_>>(), [false]);
+}

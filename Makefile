@@ -4,7 +4,7 @@
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup: ## install what building and testing needs (Debian 12, as root); quick when nothing is missing
+setup: ## install what building needs (Debian 12, as root); quick when nothing is missing. test and bench install the rest
 	@scripts/setup.sh
 
 build: setup ## leave everything a user installs under dist/bin and dist/lib

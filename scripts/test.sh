@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the C programs of the end-to-end tests and runs every test of the workspace. Arguments go to the runner.
+# Installs what only tests need, builds the C programs of the end-to-end tests and runs every test of the workspace. Arguments go to the runner.
 . "$(dirname "$0")/lib.sh"
 need_cargo
 
+scripts/setup.sh test
 scripts/build-tests.sh
 [ "$(id -u)" = 0 ] || say "not root: tests that need a cluster of namespaces will say so and be skipped"
 allreduce_tests() { # NAME MPICC LIBRARIES

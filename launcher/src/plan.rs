@@ -71,9 +71,12 @@ mod tests {
         };
         let none = shown("desk", &[]).text();
         assert_eq!(none, "control plane: none (no variable, file or host name of a known one is here)\n");
+        std::fs::create_dir(root.path().join("etc")).unwrap();
+        std::fs::write(root.path().join("etc/resolv.conf"), "search team.svc.cluster.local svc.cluster.local\n")
+            .unwrap();
         let found = shown("pi-launcher", &[("K_MPI_JOB_ROLE", "launcher")]);
-        let want = "control plane: mpi-operator v2 (K_MPI_JOB_ROLE is \"launcher\")\n\
-                    this pod: role launcher, job pi, launcher pi-launcher\n";
+        let want = "control plane: mpi-operator v2 (K_MPI_JOB_ROLE is set)\n\
+                    this pod: role launcher, job pi, launcher pi-launcher, namespace team\n";
         assert_eq!(found.text(), want);
         std::fs::create_dir_all(root.path().join("etc/mpi")).unwrap();
         std::fs::write(root.path().join("etc/mpi/kubexec.sh"), "#!/bin/sh\n").unwrap();

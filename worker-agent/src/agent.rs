@@ -67,6 +67,8 @@ pub struct Agent {
     promises: Promises,
     rivals: Rivals,
     quarantine: Option<Quarantine>,
+    /// The door was opened: from then on what ends jobs opens it again.
+    opened: bool,
     tally: Tally,
     inboxes: Inboxes,
     tasks: TaskTracker,
@@ -129,6 +131,7 @@ impl Agent {
             promises: Promises::default(),
             rivals: Rivals::default(),
             quarantine: None,
+            opened: false,
             tally: Tally::new(boottime_ms()),
             inboxes: Inboxes {
                 tree: mpsc::channel(AGENT_QUEUE_INPUTS_MAX),
@@ -144,6 +147,7 @@ impl Agent {
     /// Serves until told to end, and says with which status.
     pub async fn run(mut self) -> std::io::Result<u8> {
         let mut signals = Signals::new()?;
+        self.open_when_free();
         tracing::info!(listening = self.door.describe(), release = RELEASE, "agent is ready");
         while !self.is_done() {
             let wake = self.wake(&mut signals).await;
@@ -208,7 +212,7 @@ impl Agent {
             Wake::Input(input) => self.input(input, now_ms),
             Wake::Time => self.tick(now_ms),
             Wake::Signal(Asked::End(why)) => self.terminate(why, now_ms),
-            Wake::Held(None) => {}
+            Wake::Held(None) => self.open_when_free(),
             Wake::Held(Some(status)) => {
                 // Ranks of an attempt that is over get no grace: all other pods wait for this one.
                 (self.status, self.leaving) = (status, true);
@@ -219,6 +223,14 @@ impl Agent {
                     job.pass_signal(signal);
                 }
             }
+        }
+    }
+
+    /// Who goes out to join a launcher does so when jobs are taken, and not before: a launcher would be refused again and again.
+    fn open_when_free(&mut self) {
+        if !self.opened && self.hold.refusal().is_none() {
+            self.opened = true;
+            self.door.reopen(true);
         }
     }
 
@@ -330,7 +342,8 @@ impl Agent {
     fn admit(&mut self, guest: Guest, now_ms: u64) {
         match self.judge(&guest.hello, now_ms) {
             Err(refusal) => {
-                if guest.hello.lane == Lane::Control && self.job.is_none() && self.quarantine.is_none() {
+                let free = self.quarantine.is_none() && self.hold.refusal().is_none();
+                if guest.hello.lane == Lane::Control && self.job.is_none() && free {
                     self.door.reopen(false);
                 }
                 guest.refuse(refusal, &self.tasks);

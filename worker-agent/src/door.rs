@@ -72,7 +72,7 @@ impl Door {
         }
     }
 
-    /// A job is over, or a guest was refused: be ready for the next one. A launcher that had nothing to do for this agent is not
+    /// The agent begins to take jobs, one is over, or a guest was refused: be ready for the next one. A launcher that had nothing to do for this agent is not
     /// joined again at once.
     pub fn reopen(&self, served: bool) {
         if let Self::Join(door) = self {

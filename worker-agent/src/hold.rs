@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use muster_core::in_place::{
-    Act, Barrier, EXIT_CODE_DEFAULT, EXIT_CODE_VARIABLE, FIELD_MANAGER, JobSetState, pod_patch,
+    Act, Barrier, EXIT_CODE_DEFAULT, EXIT_CODE_VARIABLE, FIELD_MANAGER, JobSetState, Question, pod_patch,
 };
 use muster_core::surroundings::Traces;
 use muster_https::{Ask, Client, Method};
@@ -24,6 +24,8 @@ const ASK_LIMIT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
 /// Whose part is taken, and at which API server.
 pub struct Part {
     client: Client,
+    /// File with the pod's token, for people.
+    token: String,
     server: String,
     namespace: String,
     jobset: String,
@@ -51,15 +53,25 @@ impl Part {
             },
             None => EXIT_CODE_DEFAULT,
         };
-        let client = Client::new(service_account.join("ca.crt"), service_account.join("token"));
-        Ok(Self { client, server: format!("https://{host}:{port}"), namespace, jobset, pod, exit_code })
+        let token = service_account.join("token");
+        let client = Client::new(service_account.join("ca.crt"), token.clone());
+        Ok(Self {
+            client,
+            token: token.display().to_string(),
+            server: format!("https://{host}:{port}"),
+            namespace,
+            jobset,
+            pod,
+            exit_code,
+        })
     }
 
     async fn look(&self) -> Result<JobSetState, String> {
         let Self { server, namespace, jobset, .. } = self;
         let url = format!("{server}/apis/jobset.x-k8s.io/v1alpha2/namespaces/{namespace}/jobsets/{jobset}");
         let ask = Ask { method: Method::GET, url: &url, content_type: "application/json", body: Vec::new() };
-        JobSetState::parse(&self.ask(ask, "get on jobsets").await?)
+        let object = format!("JobSet {jobset} in namespace {namespace}");
+        JobSetState::parse(&self.ask(ask, &object, "get on jobsets").await?)
     }
 
     async fn register(&self, attempt: u32) -> Result<(), String> {
@@ -67,24 +79,23 @@ impl Part {
         let url = format!("{server}/api/v1/namespaces/{namespace}/pods/{pod}?fieldManager={FIELD_MANAGER}&force=true");
         let body = pod_patch(namespace, pod, attempt).into_bytes();
         let ask = Ask { method: Method::PATCH, url: &url, content_type: "application/apply-patch+yaml", body };
-        self.ask(ask, "patch on pods").await.map(drop)
+        let object = format!("pod {pod} in namespace {namespace}");
+        self.ask(ask, &object, "patch on pods").await.map(drop)
     }
 
-    async fn ask(&self, ask: Ask<'_>, right: &str) -> Result<Vec<u8>, String> {
+    async fn ask(&self, ask: Ask<'_>, object: &str, right: &str) -> Result<Vec<u8>, String> {
         let what = format!("{} {}", ask.method, ask.url);
         let reply = self.client.ask(ask, ASK_LIMIT).await.map_err(|e| format!("{what}: {e}"))?;
-        match reply.status {
-            _ if reply.is_success() => Ok(reply.body),
-            401 | 403 => {
-                Err(format!("{what}: status {}; the pod's service account needs the right to {right}", reply.status))
-            }
-            status => Err(format!("{what}: status {status}")),
+        if reply.is_success() {
+            return Ok(reply.body);
         }
+        let question = Question { object, right, token: &self.token };
+        Err(format!("{what}: {}", question.refused(reply.status, &reply.body)))
     }
 
     /// Looks and acts until there is nothing left to do, or nobody wants to know.
     async fn take(self, states: watch::Sender<State>) {
-        let mut barrier = Barrier::new(boottime_ms());
+        let mut barrier = Barrier::new(&self.pod, boottime_ms());
         let mut told = String::new();
         while let Some((act, due_ms)) = barrier.next() {
             tokio::time::sleep(Duration::from_millis(due_ms.saturating_sub(boottime_ms()))).await;

@@ -91,13 +91,12 @@ pub struct JoinDoor {
 }
 
 impl JoinDoor {
-    /// Starts to dial for a launcher.
+    /// Gets ready to dial for a launcher; nobody is dialled before the first wish.
     pub fn start(dialer: Dialer, target: Target) -> Self {
         let (wishes, mut wished) = mpsc::channel(JOIN_QUEUE_WISHES_MAX);
         let (found, guests) = mpsc::channel(1);
         let bulk_wished = Arc::new(AtomicBool::new(false));
         let door = Self { target: target.clone(), guests, wishes, bulk_wished: bulk_wished.clone() };
-        door.wish(Wish::Control);
         tokio::spawn(async move {
             let mut told = String::new();
             let mut rest = Pause::FIRST;

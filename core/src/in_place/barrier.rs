@@ -1,9 +1,15 @@
 //! One agent's part, as a state machine: what the JobSet says goes in, what to do comes out.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::JobSetState;
 
-/// Time between two looks at the JobSet while the barrier is up, in milliseconds: everybody waits for this.
+/// Time between the first two looks at the JobSet while the barrier is up, in milliseconds: everybody waits for this.
 const WAITING_MS: u64 = 1_000;
+/// The longest such time, up to which it doubles: some pods take minutes, and all others ask meanwhile.
+const WAITING_MAX_MS: u64 = 5_000;
+/// Each pod's pauses are longer or shorter by up to this part of them, so that pods that have started together soon ask one by one.
+const SPREAD_PERCENT: u64 = 25;
 /// The same when ranks may run: every pod looks, and a restart takes longer than this anyway.
 const SERVING_MS: u64 = 10_000;
 /// The longest pause after failures, which double it.
@@ -39,14 +45,27 @@ enum Phase {
 pub struct Barrier {
     phase: Phase,
     due_ms: u64,
+    /// Looks since the attempt began that have found others missing.
+    waits: u32,
     /// Failures since the last success.
     failures: u32,
+    /// This pod's pauses, in percent of what they are on average.
+    pace_percent: u64,
 }
 
 impl Barrier {
-    /// A barrier that is up, at the start of an agent.
-    pub fn new(now_ms: u64) -> Self {
-        Self { phase: Phase::Starting, due_ms: now_ms, failures: 0 }
+    /// A barrier that is up, at the start of an agent in the pod of this name.
+    pub fn new(pod: &str, now_ms: u64) -> Self {
+        // The same name has the same pace wherever this runs: this hasher has no secret.
+        let mut hasher = DefaultHasher::new();
+        pod.hash(&mut hasher);
+        let pace_percent = 100 - SPREAD_PERCENT + hasher.finish() % (2 * SPREAD_PERCENT + 1);
+        Self { phase: Phase::Starting, due_ms: now_ms, waits: 0, failures: 0, pace_percent }
+    }
+
+    /// The end of a pause.
+    fn after(&self, pause_ms: u64, now_ms: u64) -> u64 {
+        now_ms.saturating_add(pause_ms * self.pace_percent / 100)
     }
 
     /// What is to be done next, and when; none when nothing is left to do.
@@ -76,8 +95,12 @@ impl Barrier {
         };
         self.due_ms = match self.phase {
             Phase::Registering(_) => now_ms,
-            Phase::Serving(_) => now_ms.saturating_add(SERVING_MS),
-            _ => now_ms.saturating_add(WAITING_MS),
+            Phase::Serving(_) => self.after(SERVING_MS, now_ms),
+            _ => {
+                let pause_ms = WAITING_MS << self.waits.min(3);
+                self.waits = self.waits.saturating_add(1);
+                self.after(pause_ms.min(WAITING_MAX_MS), now_ms)
+            }
         };
     }
 
@@ -94,7 +117,7 @@ impl Barrier {
     pub fn failed(&mut self, now_ms: u64) {
         let pause_ms = WAITING_MS << self.failures.min(5);
         self.failures = self.failures.saturating_add(1);
-        self.due_ms = now_ms.saturating_add(pause_ms.min(FAILING_MS));
+        self.due_ms = self.after(pause_ms.min(FAILING_MS), now_ms);
     }
 
     /// Whether jobs are taken.

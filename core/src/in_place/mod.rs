@@ -6,9 +6,11 @@
 
 mod barrier;
 mod jobset;
+mod refused;
 
 pub use barrier::{Act, Barrier};
 pub use jobset::JobSetState;
+pub use refused::Question;
 
 /// Annotation of a pod with the attempt it is in.
 pub const ATTEMPT_ANNOTATION: &str = "jobset.sigs.k8s.io/in-place-restart-attempt";

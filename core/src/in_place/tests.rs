@@ -17,7 +17,7 @@ use Step::{Failed, Looked, Registered};
 
 /// Does this to a new barrier, and says what it wants next, whether it is down, and whether the agent has to end.
 fn after(steps: &[Step]) -> (Option<Act>, bool, bool) {
-    let mut barrier = Barrier::new(0);
+    let mut barrier = Barrier::new("w-0", 0);
     for (now, step) in steps.iter().enumerate() {
         match step {
             Looked(state) => barrier.looked(state, now as u64),
@@ -88,29 +88,56 @@ fn c8_the_barrier_is_down_only_while_all_pods_are_in_this_attempt() {
     }
 }
 
+/// Pauses of this pod, as parts of what they would be without a pace of its own.
+fn is_about(due_ms: u64, now_ms: u64, pause_ms: u64) -> bool {
+    (now_ms + pause_ms * 3 / 4..=now_ms + pause_ms * 5 / 4).contains(&due_ms)
+}
+
 #[test]
-fn c8_looks_are_frequent_while_all_wait_and_rare_while_ranks_run() {
-    let mut barrier = Barrier::new(100);
-    assert_eq!(barrier.next(), Some((Act::Look, 100)));
-    barrier.failed(100);
-    assert_eq!(barrier.next(), Some((Act::Look, 1_100)));
-    let pauses: Vec<u64> = (0..7)
-        .map(|_| {
-            barrier.failed(0);
-            barrier.next().unwrap().1
-        })
-        .collect();
-    assert_eq!(pauses, [2_000, 4_000, 8_000, 16_000, 30_000, 30_000, 30_000]);
-    barrier.looked(&state(None, None), 200);
-    assert_eq!(barrier.next(), Some((Act::Register(0), 200)), "at once");
-    barrier.failed(200);
-    assert_eq!(barrier.next(), Some((Act::Register(0), 1_200)), "success in between counts");
-    barrier.registered(300);
-    assert_eq!(barrier.next(), Some((Act::Look, 300)));
-    barrier.looked(&state(None, None), 300);
-    assert_eq!(barrier.next(), Some((Act::Look, 1_300)));
-    barrier.looked(&state(Some(0), None), 1_300);
-    assert_eq!(barrier.next(), Some((Act::Look, 11_300)));
+fn c8_looks_are_frequent_at_first_while_all_wait_and_rare_while_ranks_run() {
+    let due = |barrier: &Barrier| barrier.next().unwrap().1;
+    for pod in ["w-0", "w-1", "big-run-w-0-17-x7k2p"] {
+        let mut barrier = Barrier::new(pod, 100);
+        assert_eq!(barrier.next(), Some((Act::Look, 100)));
+        for pause_ms in [1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000] {
+            barrier.failed(100);
+            assert!(is_about(due(&barrier), 100, pause_ms), "{pod}: {} for {pause_ms}", due(&barrier));
+        }
+        barrier.looked(&state(None, None), 200);
+        assert_eq!(barrier.next(), Some((Act::Register(0), 200)), "at once");
+        barrier.failed(200);
+        assert!(is_about(due(&barrier), 200, 1_000), "success in between counts");
+        barrier.registered(300);
+        assert_eq!(barrier.next(), Some((Act::Look, 300)));
+        for pause_ms in [1_000, 2_000, 4_000, 5_000, 5_000, 5_000] {
+            barrier.looked(&state(None, None), 400);
+            assert!(is_about(due(&barrier), 400, pause_ms), "{pod}: {} for {pause_ms}", due(&barrier));
+        }
+        for _ in 0..3 {
+            barrier.looked(&state(Some(0), None), 1_300);
+            assert!(is_about(due(&barrier), 1_300, 10_000), "{pod}");
+        }
+    }
+}
+
+#[test]
+fn c8_a_thousand_pods_that_start_together_do_not_ask_together() {
+    let mut dues: Vec<u64> = Vec::new();
+    for i in 0..1_000 {
+        let mut barrier = Barrier::new(&format!("big-run-w-0-{i}-x7k2p"), 0);
+        let mut now = 0;
+        barrier.looked(&state(None, None), now);
+        barrier.registered(now);
+        for _ in 0..5 {
+            barrier.looked(&state(None, None), now);
+            now = barrier.next().unwrap().1;
+        }
+        dues.push(now);
+    }
+    dues.sort_unstable();
+    let at_once = dues.chunk_by(|a, b| a == b).map(<[u64]>::len).max().unwrap();
+    assert!(at_once < 60, "{at_once} of a thousand ask in the same millisecond");
+    assert!(dues[999] - dues[0] > 5_000, "the others ask over seconds: {} to {}", dues[0], dues[999]);
 }
 
 #[test]

@@ -70,10 +70,10 @@ impl Progress {
         put("job", self.job.clone().unwrap_or_default());
         put("hosts", self.hosts.to_string());
         put("hosts_ready", self.ready.len().to_string());
-        put("hosts_lost", self.lost.to_string());
+        put("hosts_lost", self.lost.len().to_string());
         if let Some(ranks) = self.ranks {
             put("ranks", ranks.to_string());
-            put("ranks_up", self.started.saturating_sub(self.ended).to_string());
+            put("ranks_up", self.ranks_up().to_string());
             put("ranks_ended", self.ended.to_string());
         }
         put("restarts", self.restarts.to_string());

@@ -39,8 +39,10 @@ pub struct Progress {
     pub(super) ready: BTreeSet<String>,
     /// Hosts that are waited for, with the reason.
     pub(super) missing: BTreeMap<String, String>,
-    pub(super) lost: u64,
-    pub(super) started: u64,
+    /// Hosts that were lost and have not come back; several may tell of the same one.
+    pub(super) lost: BTreeSet<String>,
+    /// Ranks that run, by their hosts.
+    up: BTreeMap<String, u64>,
     pub(super) ended: u64,
     pub(super) restarts: u32,
     /// When everything ran, since the start of the command.
@@ -65,14 +67,17 @@ impl Progress {
             }
             Event::HostJoined { host, .. } => {
                 self.missing.remove(host);
+                self.lost.remove(host);
                 self.ready.insert(host.clone());
             }
             Event::HostLost { host, why } => {
                 self.ready.remove(host);
-                self.lost += 1;
+                // Nobody will tell the ends of its ranks.
+                self.up.remove(host);
+                self.lost.insert(host.clone());
                 self.fail(&format!("host {host} is lost: {why}"));
             }
-            Event::RankStarted { .. } => self.started += 1,
+            Event::RankStarted { host, .. } => *self.up.entry(host.clone()).or_default() += 1,
             Event::GroupRunning { group: Group(0), .. } => self.startup_ms = Some(at_ms),
             Event::CommandStarted { restarts } => {
                 self.restarts = *restarts;
@@ -80,7 +85,12 @@ impl Progress {
                 self.first_failure = None;
                 self.startup_ms.get_or_insert(at_ms);
             }
-            Event::RankEnded { .. } => self.ended += 1,
+            Event::RankEnded { host, .. } => {
+                self.ended += 1;
+                if let Some(up) = self.up.get_mut(host) {
+                    *up = up.saturating_sub(1);
+                }
+            }
             Event::Spawned { size, .. } => self.ranks = self.ranks.map(|ranks| ranks + u64::from(*size)),
             Event::Ending { cause } => {
                 self.ending = true;
@@ -103,6 +113,11 @@ impl Progress {
     /// Whether there is a job to speak of.
     pub fn has_begun(&self) -> bool {
         self.job.is_some()
+    }
+
+    /// Ranks that run, as far as is known.
+    pub(super) fn ranks_up(&self) -> u64 {
+        self.up.values().sum()
     }
 
     fn fail(&mut self, what: &str) {

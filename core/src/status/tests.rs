@@ -24,8 +24,16 @@ fn joined(index: u32, host: &str) -> Event {
 }
 
 fn rank_started(rank: u32) -> Event {
+    rank_started_on("w-0", rank)
+}
+
+fn rank_started_on(host: &str, rank: u32) -> Event {
     let generation = Generation(0);
-    Event::RankStarted { group: Group(0), rank: Rank(rank), host: "w-0".to_owned(), pid: 7, generation }
+    Event::RankStarted { group: Group(0), rank: Rank(rank), host: host.to_owned(), pid: 7, generation }
+}
+
+fn lost(host: &str) -> Event {
+    Event::HostLost { host: host.to_owned(), why: "gone".to_owned() }
 }
 
 fn rank_ended(rank: u32, end: ProcEnd) -> Event {
@@ -148,6 +156,25 @@ fn c7_restarts_of_a_command_are_counted_and_a_command_has_no_ranks_that_are_know
 }
 
 #[test]
+fn c7_a_host_is_lost_once_whoever_tells_of_it_and_takes_its_ranks_along() {
+    let mut events = vec![(starting(2, 3), 0), (joined(0, "w-0"), 1), (joined(1, "w-1"), 1), (rank_started(0), 2)];
+    events.extend([(rank_started_on("w-1", 1), 2), (rank_started_on("w-1", 2), 2)]);
+    let seen = |events: &[(Event, u64)]| {
+        let body = told(events);
+        let names = ["hosts_ready", "hosts_lost", "ranks_up", "ranks_ended"];
+        names.map(|name| metric(&body, name).unwrap().to_owned())
+    };
+    assert_eq!(seen(&events), ["2", "0", "3", "0"]);
+    // Each remote shell on it, and the line that was kept ready.
+    events.extend([(lost("w-1"), 3), (lost("w-1"), 3), (lost("w-1"), 4)]);
+    assert_eq!(seen(&events), ["1", "1", "1", "0"]);
+    events.push((rank_ended(0, ProcEnd::Exited(0)), 5));
+    assert_eq!(seen(&events), ["1", "1", "0", "1"]);
+    events.push((joined(1, "w-1"), 6));
+    assert_eq!(seen(&events), ["2", "0", "0", "1"], "it is back, its ranks are not");
+}
+
+#[test]
 fn c7_a_body_stays_within_what_the_server_takes() {
     // Longer names than may be told, more hosts than there is room for, characters that take most bytes and most escapes.
     for name in ["h", "ü", "\u{1F680}", "\"\\\u{1}\n"] {
@@ -188,19 +215,21 @@ proptest! {
         within_limits(&progress.body(TIME));
     }
 
-    /// Whatever happens when, reports keep their distance, and the last state is sent once and soon.
+    /// Whatever happens when, reports keep their distance, and the last state is sent once and soon: at once where nobody has heard
+    /// the one before.
     #[test]
     fn c7_reports_keep_their_distance_and_the_last_state_is_always_sent(
         steps in prop::collection::vec((0u64..4_000, any::<bool>(), 0u64..2_000, any::<bool>()), 0..60),
     ) {
         let mut throttle = Throttle::new(1_000);
-        let (mut now, mut posts, mut unsent) = (1_000, Vec::new(), false);
+        let (mut now, mut posts, mut unsent, mut heard) = (1_000, Vec::new(), false, false);
         let post = |throttle: &mut Throttle, now: &mut u64, takes: u64, arrives: bool, posts: &mut Vec<(u64, u64)>| {
             throttle.leaves();
             let begun = *now;
             *now += takes;
             throttle.ended(arrives, *now);
             posts.push((begun, *now));
+            arrives
         };
         for (wait, change, takes, arrives) in steps {
             now += wait;
@@ -210,7 +239,7 @@ proptest! {
             }
             prop_assert_eq!(throttle.due_ms().is_some(), unsent, "what is known is sent");
             if throttle.due_ms().is_some_and(|due| due <= now) {
-                post(&mut throttle, &mut now, takes, arrives, &mut posts);
+                heard = post(&mut throttle, &mut now, takes, arrives, &mut posts);
                 unsent = !arrives;
             }
         }
@@ -218,10 +247,12 @@ proptest! {
         throttle.last(now);
         now = throttle.due_ms().unwrap();
         prop_assert!(now >= end && now <= end + STATUS_PERIOD_MS);
-        prop_assert!(!posts.is_empty() || now == end, "who has not reported yet does not wait");
+        prop_assert!(heard || now == end, "who was not heard does not wait");
+        let before = posts.len();
         post(&mut throttle, &mut now, 0, false, &mut posts);
         prop_assert!(throttle.is_over() && throttle.due_ms().is_none(), "once");
-        prop_assert!(posts.windows(2).all(|pair| pair[1].0 >= pair[0].1 + STATUS_PERIOD_MS), "{:?}", posts);
+        let kept = if heard { posts.len() } else { before };
+        prop_assert!(posts[..kept].windows(2).all(|pair| pair[1].0 >= pair[0].1 + STATUS_PERIOD_MS), "{:?}", posts);
     }
 }
 

@@ -1,4 +1,4 @@
-//! When a report may leave: never soon after another, and the last state in any case.
+//! When a report may leave: never soon after another that has arrived, and the last state in any case.
 
 use muster_protocol::limits::STATUS_PERIOD_MS;
 
@@ -11,8 +11,8 @@ pub struct Throttle {
     not_before_ms: u64,
     /// Something has changed since the last report.
     changed: bool,
-    /// There was a report.
-    reported: bool,
+    /// The latest report has arrived.
+    heard: bool,
     /// Nothing will change any more.
     last: Option<Last>,
 }
@@ -26,7 +26,7 @@ enum Last {
 impl Throttle {
     /// A throttle for a command that starts now.
     pub fn new(now_ms: u64) -> Self {
-        Self { not_before_ms: now_ms.saturating_add(STATUS_PERIOD_MS), changed: false, reported: false, last: None }
+        Self { not_before_ms: now_ms.saturating_add(STATUS_PERIOD_MS), changed: false, heard: false, last: None }
     }
 
     /// There is something to tell.
@@ -34,9 +34,9 @@ impl Throttle {
         self.changed = true;
     }
 
-    /// There is something to tell for the last time. Who has not reported yet need not wait for that.
+    /// There is something to tell for the last time. Where nobody was heard the last time, or has spoken at all, nothing is waited for.
     pub fn last(&mut self, now_ms: u64) {
-        let due_ms = if self.reported { now_ms.max(self.not_before_ms) } else { now_ms };
+        let due_ms = if self.heard { now_ms.max(self.not_before_ms) } else { now_ms };
         self.last.get_or_insert(Last::Wanted { due_ms });
     }
 
@@ -61,7 +61,7 @@ impl Throttle {
     pub fn ended(&mut self, arrived: bool, now_ms: u64) {
         self.not_before_ms = now_ms.saturating_add(STATUS_PERIOD_MS);
         self.changed |= !arrived;
-        self.reported = true;
+        self.heard = arrived;
     }
 
     /// Nothing will leave any more.

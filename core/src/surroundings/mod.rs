@@ -16,6 +16,8 @@ pub use place::{Place, Role};
 
 /// Script by which launchers of the first operator reach workers.
 const KUBEXEC: &str = "/etc/mpi/kubexec.sh";
+/// Names of the pod, with a first line of the kubelet's own.
+const HOSTS: &str = "/etc/hosts";
 /// Search list of the pod.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 /// Namespace of the pod's service account, where it is mounted.
@@ -26,7 +28,7 @@ const LABELS: &str = "/etc/podinfo/labels";
 const ANNOTATIONS: &str = "/etc/podinfo/annotations";
 
 /// Files that are read where they exist.
-pub const TRACE_FILES: &[&str] = &[KUBEXEC, RESOLV_CONF, NAMESPACE, LABELS, ANNOTATIONS];
+pub const TRACE_FILES: &[&str] = &[KUBEXEC, HOSTS, RESOLV_CONF, NAMESPACE, LABELS, ANNOTATIONS];
 /// The folder in which Volcano lists the hosts of each task.
 pub const VOLCANO_FOLDER: &str = "/etc/volcano";
 /// How the names of those lists end.

@@ -3,7 +3,10 @@
 use serde::Serialize;
 
 use super::name::{self, Ending};
-use super::{ControlPlane, NAMESPACE, RESOLV_CONF, Traces, resolv};
+use super::{ControlPlane, HOSTS, NAMESPACE, RESOLV_CONF, Traces, resolv};
+
+/// How the kubelet begins the hosts file of a pod on its node's network.
+const ON_NODE_NETWORK: &str = "# Kubernetes-managed hosts file (host network)";
 
 /// What a pod is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -67,11 +70,21 @@ impl Traces {
             Some(_) => false,
             None => true,
         };
-        // The domain of such a pod, where it has one, is the job's.
-        let domain = name::second(&self.hostname).is_none_or(|domain| domain == job);
         let launcher = Some(format!("{job}-launcher"));
         let place = Place { role: Some(role), job: Some(job.to_owned()), index, launcher, ..Place::default() };
-        (told && domain).then_some(place)
+        (told && self.is_name_of_pod(job)).then_some(place)
+    }
+
+    /// Whether the host name can be that of a pod of this MPIJob, and is not its node's.
+    fn is_name_of_pod(&self, job: &str) -> bool {
+        if self.file(HOSTS).is_some_and(|text| text.starts_with(ON_NODE_NETWORK)) {
+            return false;
+        }
+        match name::second(&self.hostname) {
+            // The domain of such a pod, where it has one, is the job's.
+            Some(domain) => domain == job,
+            None => self.file(RESOLV_CONF).is_some_and(|text| resolv::may_be_of(text, job)),
+        }
     }
 
     /// A TrainJob is a JobSet of the same name; only launchers and trainers know the name of theirs.

@@ -1,4 +1,6 @@
 //! Which control plane: explicit signs first, in the order in which they are sure, then what is only likely.
+//!
+//! Reasons are logged, so they name variables and never say what those are set to.
 
 use super::name::{self, Ending};
 use super::{ControlPlane, Finding, KUBEXEC, Traces, VOLCANO_ENDING, VOLCANO_FOLDER};
@@ -38,8 +40,8 @@ impl Traces {
     }
 
     fn mpi_job_v2(&self) -> Option<Finding> {
-        let role = self.variable("K_MPI_JOB_ROLE")?;
-        Some(Finding { control_plane: ControlPlane::MpiJobV2, reason: format!("K_MPI_JOB_ROLE is {role:?}") })
+        self.variable("K_MPI_JOB_ROLE")?;
+        Some(Finding { control_plane: ControlPlane::MpiJobV2, reason: "K_MPI_JOB_ROLE is set".to_owned() })
     }
 
     fn mpi_job_v1(&self) -> Option<Finding> {
@@ -76,14 +78,14 @@ impl Traces {
         let key = "jobset.sigs.k8s.io/jobset-name";
         let reason = match self.metadata(key) {
             Some(name) => format!("the pod has the label {key}={name}"),
-            None => format!("JOBSET_NAME is {:?}", self.variable("JOBSET_NAME")?),
+            None => self.variable("JOBSET_NAME").map(|_| "JOBSET_NAME is set".to_owned())?,
         };
         Some(Finding { control_plane: ControlPlane::JobSet, reason })
     }
 
     fn indexed_job(&self) -> Option<Finding> {
-        let index = self.variable("JOB_COMPLETION_INDEX")?;
-        let reason = format!("JOB_COMPLETION_INDEX is {index:?}");
+        self.variable("JOB_COMPLETION_INDEX")?;
+        let reason = "JOB_COMPLETION_INDEX is set".to_owned();
         Some(Finding { control_plane: ControlPlane::IndexedJob, reason })
     }
 

@@ -1,4 +1,4 @@
-//! The namespace of a pod, from the search list of its `resolv.conf`.
+//! What the search list of its `resolv.conf` tells of a pod: its namespace, and whether it can belong to a job.
 
 use super::name::is_label;
 
@@ -27,6 +27,15 @@ fn entry(name: &str) -> Option<(&str, Option<&str>, &str)> {
     };
     let valid = is_label(namespace) && subdomain.is_none_or(is_label);
     valid.then_some((namespace, subdomain, back))
+}
+
+/// Whether a pod of this job may have such a list. Workers of an MPIJob search their job's domain, on their node's network as well;
+/// launchers search no job's. A list without any pod's namespace is the node's own.
+pub(super) fn may_be_of(text: &str, job: &str) -> bool {
+    let list = search(text);
+    let entries: Vec<_> = list.iter().filter_map(|name| entry(name)).collect();
+    let mut jobs = entries.iter().filter_map(|(_, subdomain, _)| *subdomain).peekable();
+    !entries.is_empty() && (jobs.peek().is_none() || jobs.any(|one| one == job))
 }
 
 /// The namespace. Kubelet writes `NS.svc.DOMAIN svc.DOMAIN DOMAIN`; after that, and alone with other policies, comes what a pod's

@@ -36,8 +36,8 @@ fn c5_each_control_plane_is_known_by_its_own_sign() {
     for (hostname, trace, want, reason) in [
         ("x", url.as_str(), Trainer, "KUBEFLOW_TRAINER_SERVER_URL is set"),
         ("x", &step, Trainer, "the pod has the label trainer.kubeflow.org/trainjob-ancestor-step=trainer"),
-        ("x", "K_MPI_JOB_ROLE=launcher", MpiJobV2, "K_MPI_JOB_ROLE is \"launcher\""),
-        ("x", "K_MPI_JOB_ROLE=worker", MpiJobV2, "K_MPI_JOB_ROLE is \"worker\""),
+        ("x", "K_MPI_JOB_ROLE=launcher", MpiJobV2, "K_MPI_JOB_ROLE is set"),
+        ("x", "K_MPI_JOB_ROLE=worker", MpiJobV2, "K_MPI_JOB_ROLE is set"),
         ("x", KUBEXEC, MpiJobV1, "/etc/mpi/kubexec.sh is there"),
         ("x", "VC_TASK_INDEX=0", Volcano, "VC_TASK_INDEX is set"),
         ("x", "VK_TASK_INDEX=0", Volcano, "VK_TASK_INDEX is set"),
@@ -47,8 +47,8 @@ fn c5_each_control_plane_is_known_by_its_own_sign() {
         ("pi-worker-12", "A=b", MpiJobV2, "the host name pi-worker-12 ends with -worker-N, and nothing says otherwise"),
         ("x", &in_jobset, JobSet, "the pod has the label jobset.sigs.k8s.io/jobset-name=big-run"),
         ("x", &annotated, JobSet, "the pod has the label jobset.sigs.k8s.io/jobset-name=big-run"),
-        ("x", "JOBSET_NAME=big-run", JobSet, "JOBSET_NAME is \"big-run\""),
-        ("x", "JOB_COMPLETION_INDEX=3", IndexedJob, "JOB_COMPLETION_INDEX is \"3\""),
+        ("x", "JOBSET_NAME=big-run", JobSet, "JOBSET_NAME is set"),
+        ("x", "JOB_COMPLETION_INDEX=3", IndexedJob, "JOB_COMPLETION_INDEX is set"),
         ("x", "PET_NNODES=2", Rendezvous, "PET_NNODES is set"),
         ("x", "MASTER_ADDR=a", Rendezvous, "MASTER_ADDR is set"),
         ("x", "TF_CONFIG={}", Rendezvous, "TF_CONFIG is set"),
@@ -105,35 +105,57 @@ fn told(place: &Place) -> Told<'_> {
     (place.job.as_deref(), place.index, place.launcher.as_deref(), place.namespace.as_deref())
 }
 
+fn resolv(text: &str) -> String {
+    format!("{RESOLV_CONF}:{text}")
+}
+
 #[test]
 fn c2_a_worker_knows_job_index_launcher_and_namespace() {
-    let resolv = |text: &str| format!("{RESOLV_CONF}:{text}");
     let account = format!("{NAMESPACE}:tenant-b\n");
-    let role = "K_MPI_JOB_ROLE=worker";
+    let (role, other) = ("K_MPI_JOB_ROLE=worker", "search tenant-a.svc.cluster.local svc.cluster.local");
+    let managed = "/etc/hosts:# Kubernetes-managed hosts file.\n127.0.0.1 localhost\n";
     let whole = (Some("pi"), Some(7), Some("pi-launcher"), Some("tenant-a"));
     for (hostname, traces, want) in [
         ("pi-worker-7", &[role, &resolv(KUBELET)][..], whole),
         ("pi-worker-7", &[&resolv(KUBELET)], whole),
+        ("pi-worker-7", &[role, &resolv(KUBELET), managed], whole),
         ("pi-worker-7.pi.tenant-a.svc.cluster.local", &[role, &resolv(KUBELET)], whole),
         // The mounted file is surer than the list.
         ("pi-worker-7", &[role, &resolv(KUBELET), &account], (whole.0, whole.1, whole.2, Some("tenant-b"))),
-        ("pi-worker-7", &[role, &account], (whole.0, whole.1, whole.2, Some("tenant-b"))),
         ("pi-worker-7", &[role, &format!("{NAMESPACE}:not a name"), &resolv(KUBELET)], whole),
-        ("pi-worker-7", &[role], (whole.0, whole.1, whole.2, None)),
+        // The whole name tells the job by itself.
+        ("pi-worker-7.pi", &[role, &account], (whole.0, whole.1, whole.2, Some("tenant-b"))),
+        ("pi-worker-7.pi", &[role], (whole.0, whole.1, whole.2, None)),
         ("pi-worker-7", &[KUBEXEC, &resolv(KUBELET)], whole),
+        // No other operator adds an entry for the job.
+        ("pi-worker-7", &[KUBEXEC, &resolv(other)], whole),
         // Another domain, and only the entry that the operator adds.
         ("pi-worker-7", &[role, &resolv("search tenant-a.svc.corp.example. svc.corp.example. corp.example.")], whole),
         ("pi-worker-7", &[role, &resolv("search other.example pi.tenant-a.svc.cluster.local")], whole),
         ("pi-worker-7", &[role, &resolv("search tenant-a.svc")], whole),
+        // A template may search further jobs.
+        ("pi-worker-7", &[role, &resolv("search tenant-a.svc.x svc.x db.tenant-a.svc.x pi.tenant-a.svc.x")], whole),
         // Dashes and digits, and a job that is called like a worker.
         (
             "a-1-b2-worker-0",
-            &[role, &resolv(KUBELET)],
+            &[role, &resolv(other)],
             (Some("a-1-b2"), Some(0), Some("a-1-b2-launcher"), Some("tenant-a")),
         ),
-        ("x-worker-1-worker-20", &[role], (Some("x-worker-1"), Some(20), Some("x-worker-1-launcher"), None)),
-        ("x-launcher-worker-0", &[role], (Some("x-launcher"), Some(0), Some("x-launcher-launcher"), None)),
-        ("pi-launcher", &["K_MPI_JOB_ROLE=launcher"], (Some("pi"), None, Some("pi-launcher"), None)),
+        (
+            "x-worker-1-worker-20",
+            &[role, &resolv(other)],
+            (Some("x-worker-1"), Some(20), Some("x-worker-1-launcher"), Some("tenant-a")),
+        ),
+        (
+            "x-launcher-worker-0",
+            &[role, &resolv(other)],
+            (Some("x-launcher"), Some(0), Some("x-launcher-launcher"), Some("tenant-a")),
+        ),
+        (
+            "pi-launcher",
+            &["K_MPI_JOB_ROLE=launcher", &resolv(other)],
+            (Some("pi"), None, Some("pi-launcher"), Some("tenant-a")),
+        ),
     ] {
         assert_eq!(told(&pod(hostname, traces).place()), want, "{hostname} with {traces:?}");
     }
@@ -141,45 +163,73 @@ fn c2_a_worker_knows_job_index_launcher_and_namespace() {
 
 #[test]
 fn c2_what_is_not_certain_is_left_out() {
+    // A list that contradicts no job.
+    let list = &*resolv("search tenant-a.svc.cluster.local svc.cluster.local");
     let role = "K_MPI_JOB_ROLE=worker";
     for (hostname, traces) in [
-        ("", &[role][..]),
-        ("-worker-1", &[role]),
-        ("worker-1", &[role]),
-        ("pi-worker-", &[role]),
-        ("pi-worker-x", &[role]),
-        ("pi-worker-01", &[role]),
-        ("pi-worker--1", &[role]),
-        ("pi-worker-+1", &[role]),
-        ("pi-worker-4294967296", &[role]),
-        ("Pi-worker-1", &[role]),
-        ("pi_worker-1", &[role]),
-        ("pi-worker-1x", &[role]),
-        ("ip-10-0-0-7", &[role]),
-        ("localhost", &[]),
-        // On its node's network: the name is the node's.
-        ("gpu-worker-3.rack-2.example", &[role]),
-        ("pi-launcher", &[role]),
-        ("pi-worker-0", &["K_MPI_JOB_ROLE=launcher"]),
-        ("pi-worker-0", &["K_MPI_JOB_ROLE=scheduler"]),
-        ("mnist-worker-0", &["MASTER_ADDR=mnist-master-0"]),
+        ("", &[role, list][..]),
+        ("-worker-1", &[role, list]),
+        ("worker-1", &[role, list]),
+        ("pi-worker-", &[role, list]),
+        ("pi-worker-x", &[role, list]),
+        ("pi-worker-01", &[role, list]),
+        ("pi-worker--1", &[role, list]),
+        ("pi-worker-+1", &[role, list]),
+        ("pi-worker-4294967296", &[role, list]),
+        ("Pi-worker-1", &[role, list]),
+        ("pi_worker-1", &[role, list]),
+        ("pi-worker-1x", &[role, list]),
+        ("ip-10-0-0-7", &[role, list]),
+        ("localhost", &[list]),
+        ("pi-launcher", &[role, list]),
+        ("pi-worker-0", &["K_MPI_JOB_ROLE=launcher", list]),
+        ("pi-worker-0", &["K_MPI_JOB_ROLE=scheduler", list]),
+        ("mnist-worker-0", &["MASTER_ADDR=mnist-master-0", list]),
     ] {
-        let place = pod(hostname, traces).place();
-        assert_eq!(place, Place::default(), "{hostname} with {traces:?}");
+        let namespace = Some("tenant-a".to_owned());
+        assert_eq!(
+            pod(hostname, traces).place(),
+            Place { namespace, ..Place::default() },
+            "{hostname} with {traces:?}"
+        );
     }
+    for (text, why) in [
+        ("search svc.cluster.local a.svc.cluster.local b.svc.cluster.local", "two that do not agree"),
+        (
+            "search pi.tenant-a.svc.cluster.local pi.tenant-b.svc.cluster.local\nsearch a.svc b.svc",
+            "the last list counts",
+        ),
+    ] {
+        let place = pod("pi-worker-7", &[role, &resolv(text)]).place();
+        assert_eq!((place.job.as_deref(), place.namespace), (Some("pi"), None), "{why}: {text}");
+    }
+}
+
+#[test]
+fn c2_a_node_that_is_called_like_a_worker_is_none() {
+    let role = "K_MPI_JOB_ROLE=worker";
+    let node = |hostname: &str, traces: &[&str], why: &str| {
+        let place = pod(hostname, traces).place();
+        assert_eq!((told(&place).0, told(&place).1, told(&place).2, place.role), (None, None, None, None), "{why}");
+    };
+    node("gpu-worker-3.rack-2.example", &[role, &resolv(KUBELET)], "the node's domain");
+    node("gpu-worker-3", &[role, &resolv(KUBELET)], "the pod's job is another one");
+    let of_launcher = "search tenant-a.svc.cluster.local svc.cluster.local cluster.local";
+    let hosts = "/etc/hosts:# Kubernetes-managed hosts file (host network).\n127.0.0.1 localhost\n";
+    node("gpu-launcher", &["K_MPI_JOB_ROLE=launcher", &resolv(of_launcher), hosts], "the kubelet says so");
+    node("pi-worker-7", &[role, &resolv(KUBELET), hosts], "whatever else is there");
     for (text, why) in [
         ("", "nothing"),
         ("nameserver 1.2.3.4\n", "no list"),
         ("search svc.cluster.local cluster.local", "no namespace"),
-        ("search corp.example", "no pod"),
-        ("search a.svc.cluster.local b.svc.cluster.local", "two that do not agree"),
+        ("search corp.example", "the node's own"),
         ("search other.tenant-a.svc.cluster.local b.svc.cluster.local", "another job's"),
-        ("search a.svc.cluster.local\nsearch corp.example", "the last list counts"),
+        ("search pi.a.svc.cluster.local\nsearch corp.example", "the last list counts"),
         ("search A_B.svc.cluster.local", "no name"),
     ] {
-        let place = pod("pi-worker-7", &[role, &format!("{RESOLV_CONF}:{text}")]).place();
-        assert_eq!((place.job.as_deref(), place.namespace), (Some("pi"), None), "{why}: {text}");
+        node("pi-worker-7", &[role, &resolv(text)], why);
     }
+    node("pi-worker-7", &[role], "no list can be read");
 }
 
 #[test]
@@ -235,16 +285,17 @@ fn a_pod_knows_under_which_name_it_is_listed() {
     let account = format!("{NAMESPACE}:tenant-a");
     let url = format!("KUBEFLOW_TRAINER_SERVER_URL={URL}");
     for (hostname, traces, want) in [
-        ("pi-worker-0", &["K_MPI_JOB_ROLE=worker", &account][..], Some("pi-worker-0.pi.tenant-a.svc")),
-        ("pi-worker-0", &["K_MPI_JOB_ROLE=worker"], None),
-        ("pi-worker-0", &[KUBEXEC], Some("pi-worker-0")),
+        ("pi-worker-0", &["K_MPI_JOB_ROLE=worker", &resolv(KUBELET)][..], Some("pi-worker-0.pi.tenant-a.svc")),
+        ("pi-worker-0.pi", &["K_MPI_JOB_ROLE=worker"], None),
+        ("pi-worker-0", &["K_MPI_JOB_ROLE=worker", &account], None),
+        ("pi-worker-0", &[KUBEXEC, &resolv(KUBELET)], Some("pi-worker-0")),
         ("fine-tune-node-0-0", &[&url], Some("fine-tune-node-0-0.fine-tune")),
         ("etl-0", &["JOB_COMPLETION_INDEX=0"], None),
         ("x", &[], None),
     ] {
         assert_eq!(pod(hostname, traces).place().listed_as.as_deref(), want, "{hostname} with {traces:?}");
     }
-    let place = pod("pi-worker-0", &["K_MPI_JOB_ROLE=worker", &account]).place();
+    let place = pod("pi-worker-0.pi", &["K_MPI_JOB_ROLE=worker", &account]).place();
     assert_eq!(place.describe(), "role worker, job pi, index 0, launcher pi-launcher, namespace tenant-a");
     assert_eq!(Place::default().describe(), "");
 }

@@ -41,16 +41,26 @@ pub(super) fn run(options: &ExecOptions, prepared: Prepared, site: &Surroundings
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut drive = Drive::new(options, prepared, site)?;
         let (job, hosts) = (options.job.clone(), drive.hosts.len());
-        drive.tell(|| Event::JobStarting { job, hosts, ranks: wanted_ranks(&options.argv).unwrap_or(0) });
-        let outcome = drive.attempts().await;
-        let status = outcome.as_ref().map_or(Outcome::Internal, |outcome| *outcome).code();
-        drive.tell(|| Event::JobEnded { status, cause: None });
-        outcome.map(|outcome| (outcome, drive.trainer.take()))
+        // The command knows its ranks, and whether they are up; what its `-n` says would be all that is known here.
+        drive.tell(|| Event::JobStarting { job, hosts, ranks: 0 });
+        let ended = drive.attempts().await;
+        let (status, cause) = match &ended {
+            Ok(verdict) => (verdict.outcome, verdict.why.clone()),
+            Err(error) => (Outcome::Internal, Some(format!("{error:#}"))),
+        };
+        drive.tell(|| Event::JobEnded { status: status.code(), cause });
+        ended.map(|verdict| (verdict.outcome, drive.trainer.take()))
     });
     // Threads may still wait for descriptors that nobody uses any more.
     runtime.shutdown_background();
     // The last report may take a moment, and comes when nothing else is left to do.
     outcome.map(|(outcome, _last_words)| outcome)
+}
+
+/// What the command came to, and why that is no success.
+struct Verdict {
+    outcome: Outcome,
+    why: Option<String>,
 }
 
 /// What is known of a host whatever attempt it is.
@@ -138,12 +148,12 @@ impl<'a> Drive<'a> {
         }
     }
 
-    async fn attempts(&mut self) -> anyhow::Result<Outcome> {
+    async fn attempts(&mut self) -> anyhow::Result<Verdict> {
         let mut chosen: Vec<usize> = (0..self.hosts.len()).collect();
         loop {
             let hosts = subset(&self.hosts, &chosen);
             let watch = self.attempt(&hosts, &chosen).await?;
-            let Some(failure) = watch.failure() else { return self.look_at_use(&hosts, &chosen, &watch).await };
+            let Some(failure) = watch.failure() else { return Ok(self.look_at_use(&hosts, &chosen, &watch).await) };
             let again = self.restarts < self.options.restarts && failure.may_be_tried_again();
             let next = if again { self.that_answer().await } else { Vec::new() };
             if !again || !self.enough(&next) {
@@ -151,11 +161,12 @@ impl<'a> Drive<'a> {
                     report::say("muster: the hosts that are left are not enough to start the command again");
                 }
                 // What a command says about its own failure stands above.
-                self.tell(|| Event::Ending { cause: failure.to_string() });
+                let why = failure.to_string();
+                self.tell(|| Event::Ending { cause: why.clone() });
                 if !matches!(failure, Failure::Command(End::Exited(_))) || self.restarts > 0 {
-                    report::say(&format!("muster: {failure}"));
+                    report::say(&format!("muster: {why}"));
                 }
-                return Ok(failure.outcome());
+                return Ok(Verdict { outcome: failure.outcome(), why: Some(why) });
             }
             self.restarts += 1;
             let count = next.len();
@@ -418,7 +429,7 @@ impl<'a> Drive<'a> {
     }
 
     /// Whether the command has used its hosts.
-    async fn look_at_use(&mut self, hosts: &HostList, chosen: &[usize], watch: &Watch) -> anyhow::Result<Outcome> {
+    async fn look_at_use(&mut self, hosts: &HostList, chosen: &[usize], watch: &Watch) -> Verdict {
         let unsure = (0..chosen.len()).any(|host| watch.begun(host) == 0 && !self.states[chosen[host]].here);
         // Daemons start further daemons by themselves: only the host's own agent knows of those.
         let counts = if unsure { self.each(|target| async move { target.shells().await }).await } else { Vec::new() };
@@ -432,9 +443,14 @@ impl<'a> Drive<'a> {
             _ => Use::Nothing,
         };
         let uses: Vec<Use> = chosen.iter().enumerate().map(use_of).collect();
-        let Some(note) = idle_note(hosts, &uses, &self.family, &self.options.argv) else { return Ok(Outcome::Success) };
+        let success = Verdict { outcome: Outcome::Success, why: None };
+        let Some(note) = idle_note(hosts, &uses, &self.family, &self.options.argv) else { return success };
         report::say(&format!("muster: {note}"));
-        Ok(if self.options.strict { Outcome::Rank(1) } else { Outcome::Success })
+        if !self.options.strict {
+            return success;
+        }
+        self.tell(|| Event::Ending { cause: note.clone() });
+        Verdict { outcome: Outcome::Rank(1), why: Some(note) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Keeps a TrainJob's status up to date, from a thread of its own: the job never waits for it and never ends because of it.
 
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +9,7 @@ use muster_https::{Ask, Client, Method};
 use muster_protocol::event::Event;
 use muster_protocol::limits::{STATUS_PERIOD_MS, STATUS_POST_TIMEOUT_MS};
 use muster_sys::clock::boottime_ms;
+use muster_sys::{signal_count, signals};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::discover::{StatusServer, Surroundings, find_status_server};
@@ -17,6 +18,11 @@ use crate::discover::{StatusServer, Surroundings, find_status_server};
 const POST_LIMIT: Duration = Duration::from_millis(STATUS_POST_TIMEOUT_MS);
 /// The longest that the end of a command waits: a report that is on its way, the period after it, and the last one.
 const LAST_LIMIT: Duration = Duration::from_millis(STATUS_POST_TIMEOUT_MS + STATUS_PERIOD_MS + STATUS_POST_TIMEOUT_MS);
+
+/// Time between two looks at signals while the last report is waited for.
+const LOOK: Duration = Duration::from_millis(50);
+/// Signals that end this waiting.
+const END_SIGNALS: [&str; 3] = ["SIGINT", "SIGTERM", "SIGHUP"];
 
 /// An event, and when it happened.
 type News = (Event, u64);
@@ -65,8 +71,28 @@ impl TrainerStatus {
 impl Drop for TrainerStatus {
     fn drop(&mut self) {
         self.news = None;
-        let _ = self.told.recv_timeout(LAST_LIMIT);
+        wait(&self.told, LAST_LIMIT, end_signal_came);
     }
+}
+
+/// Waits until the last report is gone, for a while, or until somebody wants no waiting. Says whether it is gone.
+fn wait(told: &Receiver<()>, limit: Duration, mut enough: impl FnMut() -> bool) -> bool {
+    let mut left = limit;
+    while !left.is_zero() && !enough() {
+        let look = left.min(LOOK);
+        if told.recv_timeout(look) != Err(RecvTimeoutError::Timeout) {
+            return true;
+        }
+        left -= look;
+    }
+    false
+}
+
+/// Whether the user or the system has asked for the end since the command's loop has heard signals for the last time: they are counted
+/// until this process ends.
+fn end_signal_came() -> bool {
+    let mut came = END_SIGNALS.iter().filter_map(|name| signals::number(name)).map(signal_count::take);
+    came.any(|count| count > 0)
 }
 
 /// Reports until nobody has news any more and the last state was told.
@@ -109,4 +135,24 @@ async fn post(client: &Client, server: &StatusServer, progress: &Progress) -> Re
     let ask = Ask { method: Method::POST, url: &server.url, content_type: "application/json", body };
     let reply = client.ask(ask, POST_LIMIT).await.map_err(|e| e.to_string())?;
     if reply.is_success() { Ok(()) } else { Err(format!("{} answers with status {}", server.url, reply.status)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_report_is_waited_for_until_it_is_gone_or_somebody_has_had_enough() {
+        let (done, told) = channel::<()>();
+        let mut looks = 0;
+        // Without an end to it this would take an hour.
+        let gone = wait(&told, Duration::from_secs(3_600), || {
+            looks += 1;
+            looks > 2
+        });
+        assert!(!gone && looks == 3);
+        assert!(!wait(&told, LOOK * 2, || false), "there is an end to it");
+        drop(done);
+        assert!(wait(&told, Duration::from_secs(3_600), || false));
+    }
 }

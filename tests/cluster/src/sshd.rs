@@ -36,7 +36,7 @@ impl Cluster {
         std::fs::create_dir(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let key = dir.join("key");
         let keygen = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
-        ensure!(keygen.context("cannot start ssh-keygen; scripts/setup.sh installs it")?.success(), "ssh-keygen");
+        ensure!(keygen.context("cannot start ssh-keygen; scripts/setup.sh test installs it")?.success(), "ssh-keygen");
         let config = write_config(&dir, &key)?;
         let servers = in_parallel(self.len(), |index| {
             // Debian's server insists on this folder, and /run is not a host's own.

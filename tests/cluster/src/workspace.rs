@@ -38,13 +38,13 @@ pub fn mpi_prefix(mpi: &str) -> PathBuf {
     root().join(".cache/mpi").join(mpi)
 }
 
-/// The Python with which `scripts/setup.sh` has installed Horovod's launcher, and the program that calls it.
+/// The Python with which `scripts/setup.sh test` has installed Horovod's launcher, and the program that calls it.
 ///
 /// # Errors
 /// When it has not been installed.
 pub fn horovodrun() -> Result<[PathBuf; 2]> {
     let python = root().join(".cache/horovod/bin/python3");
-    ensure!(python.is_file(), "{} does not exist; scripts/setup.sh makes it", python.display());
+    ensure!(python.is_file(), "{} does not exist; scripts/setup.sh test makes it", python.display());
     Ok([python, root().join("tests/programs/horovodrun.py")])
 }
 

@@ -53,7 +53,13 @@ impl Rig {
         let muster = muster.arg(family.launcher());
         [self.over_ssh(family), muster].map(|launcher| {
             let cmd = launcher.arg(family.program(program).expect("built")).stdin(Stdin::Bytes(stdin.to_vec()));
-            self.cluster.launcher().run(cmd).expect("it ends")
+            let output = self.cluster.launcher().run(cmd).expect("it ends");
+            // Else the status of a broken connection could pass for the one that a crash has.
+            let said = output.stderr_text();
+            for sign in ["muster-rsh:", " was lost", " is lost"] {
+                assert!(!said.contains(sign), "{family:?} {program}: a host or a connection was lost:\n{said}");
+            }
+            output
         })
     }
 

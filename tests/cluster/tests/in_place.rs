@@ -95,7 +95,7 @@ impl Api {
 
 fn answer(objects: &mut Objects, request: &HttpsRequest) -> (u16, String) {
     if let Some(status) = objects.refuses {
-        return (status, String::new());
+        return (status, r#"{"kind":"Status","message":"not today"}"#.to_owned());
     }
     if request.headers.get("authorization") != Some(&format!("Bearer {TOKEN}")) {
         return (401, String::new());
@@ -195,6 +195,43 @@ fn c8_a_server_that_refuses_holds_the_agent_and_is_named_with_the_right_that_is_
     api.set(|objects| objects.refuses = None);
     eventually(|| api.attempts(), |attempts| *attempts == ["0"]).expect("it is tried again");
     assert!(!agent.stderr_so_far().contains(TOKEN), "{}", agent.stderr_so_far());
+}
+
+#[test]
+fn c8_a_server_that_does_not_know_the_token_or_the_jobset_is_told_apart_with_its_own_words() {
+    let api = Api::new("InPlaceRestart");
+    let token = api.account().join("token").display().to_string();
+    for (status, want) in [
+        (401, format!("status 401; the token in {token} is not accepted")),
+        (404, "status 404; there is no JobSet big-run in namespace team-a; the server says: not today".to_owned()),
+    ] {
+        api.set(|objects| objects.refuses = Some(status));
+        let agent = api.spawn(api.agent());
+        agent.wait_for(&want, PATIENCE).expect("it says what is wrong");
+        assert!(!agent.stderr_so_far().contains(TOKEN), "{}", agent.stderr_so_far());
+    }
+}
+
+#[test]
+fn c8_an_agent_that_joins_does_so_when_the_barrier_is_down_and_does_not_bother_the_launcher_before() {
+    let api = Api::new("InPlaceRestart");
+    let (address, port) = (api.here.address(1), api.here.port());
+    let listen = format!("{address}:{port}");
+    let run = api.here.muster(&["run", "--listen", &listen, "-H", "w-0", "--key-file"]).expect("built");
+    let job = api.here.spawn(run.arg(api.here.key_file()).args(["sh", "-c", "echo ran"])).expect("spawn");
+    let agent = api.here.cmd(muster_cluster::workspace::program("muster-agent").expect("built"));
+    let agent = agent.args(["--join", &listen, "--name", "w-0", "--in-place-restart", "--key-file"]);
+    let agent = api.spawn(api.in_pod(agent.arg(api.here.key_file())));
+    agent.wait_for("waits until all pods of the JobSet are in in-place restart attempt 0", PATIENCE).expect("it waits");
+    job.wait_for("muster: waiting for 1 host: w-0", PATIENCE).expect("so does the launcher");
+    api.status(0, None);
+    let output = job.finish(PATIENCE).expect("it ends");
+    assert_eq!((output.status.code(), output.stdout_text().as_str()), (Some(0), "ran\n"), "{}", output.stderr_text());
+    assert!(!output.stderr_text().contains("does not serve"), "{}", output.stderr_text());
+    // The next launcher finds it as well.
+    let run = api.here.muster(&["run", "--listen", &listen, "-H", "w-0", "--key-file"]).expect("built");
+    let next = api.here.run(run.arg(api.here.key_file()).args(["echo", "again"])).expect("it ends");
+    assert_eq!(next.stdout_text(), "again\n", "{}", next.stderr_text());
 }
 
 #[test]

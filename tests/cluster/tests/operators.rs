@@ -13,6 +13,12 @@ const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nbm90IGEga2V5IG9mIGFueSBjdXJ2Z
 /// The configuration that the operators' images have for users other than root.
 const SSHD_CONFIG: &str = "PidFile HOME/sshd.pid\nHostKey HOME/.ssh/id_rsa\nStrictModes no\nPort 2222\n";
 
+/// Makes the first interface with an address the one of the default route, as it is in pods, and says which.
+const ROUTE: &str = "set -- $(ip -o -4 addr show scope global | head -n 1); ip route replace default dev $2; echo $2";
+/// Domains that pods of a worker search.
+const SEARCH: &str =
+    "tenant.svc.cluster.local svc.cluster.local cluster.local pi.tenant.svc.cluster.local job.tenant.svc.cluster.local";
+
 /// A job's pods: hosts of a cluster under an operator's names.
 struct Pods {
     cluster: Cluster,
@@ -64,6 +70,12 @@ impl Pods {
             writeln!(names, "{address} {pod} {short}").expect("text");
         }
         write(self.dir().join("pods"), &names, 0o644);
+        // The kubelet's list and the entry that the operator adds; nobody answers there, since all names are in the file above.
+        write(
+            self.dir().join("resolv.conf"),
+            &format!("nameserver 127.0.0.1\nsearch {SEARCH}\noptions ndots:5\n"),
+            0o644,
+        );
         std::fs::create_dir_all(self.dir().join("mpi")).expect("folder");
     }
 
@@ -94,6 +106,7 @@ impl Pods {
         let dir = self.dir().display();
         let pod = format!(
             "set -e; hostname {short}; mkdir -p /tmp/pod; cp -a /etc /tmp/pod/; cat {dir}/pods >> /tmp/pod/etc/hosts; \
+             rm -f /tmp/pod/etc/resolv.conf; cp {dir}/resolv.conf /tmp/pod/etc/; \
              cp -r {dir}/mpi /tmp/pod/etc/; mount --bind /tmp/pod/etc /etc; chmod 1777 /tmp /dev/shm; \
              exec setpriv --reuid 1000 --regid 1000 --clear-groups env HOME={home} USER=mpiuser \
              PATH={bin}:/usr/sbin:/usr/bin:/sbin:/bin sh -c '{script}'",
@@ -239,6 +252,27 @@ fn c9_open_mpi_5_uses_all_nodes_of_an_mpijob_under_muster_exec_and_says_so_when_
 }
 
 #[test]
+fn c4_mpich_and_intel_mpi_run_under_muster_exec_in_pods_over_the_interface_of_the_pod() {
+    for (family, variable) in
+        [(Family::Mpich4, "HYDRA_IFACE"), (Family::Mpich5, "HYDRA_IFACE"), (Family::Intel, "I_MPI_HYDRA_IFACE")]
+    {
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
+        pods.write_hostfile(|name| format!("{name}:2"));
+        let muster = workspace::program("muster").expect("built");
+        // As in every pod, there is a default route.
+        let route =
+            pods.cluster.launcher().run(Cmd::new("sh").args(["-c", ROUTE])).and_then(Output::ok).expect("a route");
+        let settings = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("K_MPI_JOB_ROLE", "launcher")];
+        let shown = format!("exec {} exec -- env", muster.display());
+        let shown = pods.run(&shown, &settings, family).ok().expect("it succeeds").stdout_text();
+        let wanted = format!("{variable}={}", route.stdout_text().trim());
+        assert!(shown.lines().any(|line| line == wanted), "{wanted}:\n{shown}");
+        let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+        pods.assert_all_ranks(pods.run(&exec, &settings, family));
+    }
+}
+
+#[test]
 fn the_calling_form_of_the_first_operator_works() {
     let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
     // Bare pod names.
@@ -312,7 +346,7 @@ fn c2_a_worker_tells_which_job_it_belongs_to_and_joins_under_the_name_that_the_h
     assert_eq!(names, ["pi-worker-0", "pi-worker-1"]);
     for (i, worker) in workers.iter().enumerate() {
         let log = worker.stderr_so_far();
-        let plane = "surroundings control_plane=\"mpi-operator v2\" reason=\"K_MPI_JOB_ROLE is \\\"worker\\\"\" place=";
+        let plane = "surroundings control_plane=\"mpi-operator v2\" reason=\"K_MPI_JOB_ROLE is set\" place=";
         let place = format!("role worker, job pi, index {i}, launcher pi-launcher");
         assert!(log.contains(plane) && log.contains(&place), "{log}");
     }
@@ -338,7 +372,7 @@ fn c6_each_launcher_is_known_by_its_version_and_finds_the_variables_that_it_read
         ("Intel(R) MPI Library for Linux* OS, Version 2021.13 Build 20240701", "Intel MPI 2021.13"),
     ] {
         let plan = said(version);
-        let begin = "control plane: mpi-operator v2 (K_MPI_JOB_ROLE is \"launcher\")\n";
+        let begin = "control plane: mpi-operator v2 (K_MPI_JOB_ROLE is set)\n";
         assert!(plan.starts_with(begin) && plan.contains(&format!("launcher: {name}\n")), "{plan}");
         for line in [
             "  OMPI_MCA_plm_rsh_agent=/",

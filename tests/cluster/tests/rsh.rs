@@ -208,3 +208,23 @@ fn a_command_waits_for_an_agent_that_starts_later() {
     let output = shell.finish(PATIENCE).and_then(Output::ok).expect("it succeeds");
     assert_eq!((output.stdout_text().as_str(), output.said().as_str()), ("h0\n", ""));
 }
+
+#[test]
+fn descriptors_that_a_remote_shell_has_inherited_are_closed() {
+    let rig = rig!(1);
+    let shell = workspace::program("muster-rsh").expect("built");
+    let mark = rig.cluster.shared_dir().join("mark");
+    // As launchers leave them open: a file, one of their pipes, and one with a high number.
+    let script =
+        format!("exec 3>{0} 9<{0} 200>&3; exec {1} h0 'echo begun; exec sleep 1000'", mark.display(), shell.display());
+    let script = Cmd::new("bash").args(["-c", &script]).env("MUSTER_OPT_KEY_FILE", rig.cluster.key_file());
+    let shell = rig.cluster.launcher().spawn(script.own_session()).expect("spawn");
+    eventually(|| shell.stdout_so_far(), |text| text == "begun\n").expect("it runs");
+    let command = std::fs::read_to_string(format!("/proc/{}/cmdline", shell.pid())).expect("a command");
+    assert!(command.contains("muster-rsh"), "it is the remote shell that is looked at: {command}");
+    let folder = format!("/proc/{}/fd", shell.pid());
+    let open = std::fs::read_dir(&folder).expect("descriptors").flatten();
+    let open: Vec<_> = open.filter_map(|fd| Some((fd.file_name(), std::fs::read_link(fd.path()).ok()?))).collect();
+    assert!(open.len() >= 3, "they can be seen: {open:?}");
+    assert!(open.iter().all(|(_, file)| *file != mark), "{open:?}");
+}

@@ -1,5 +1,6 @@
 //! The status of a TrainJob, kept up to date by a real launcher at a server of the test's own.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use muster_cluster::{Cmd, Here, HttpsRequest, HttpsServer, PATIENCE, eventually};
@@ -148,7 +149,11 @@ fn c7_somebody_elses_launcher_is_reported_on_with_its_restarts() {
     let _agents = here.start_agents(1, &[]).expect("an agent");
     let host = format!("{}:2@{}", here.address(0), here.port());
     let exec = here.muster(&["exec", "--max-restarts", "1", "-H", &host, "--key-file"]).expect("built");
-    let exec = exec.arg(here.key_file()).args(["--", "sh", "-c", "[ -e again ] && exit 4; touch again; exit 3"]);
+    let script = "#!/bin/sh\n[ \"$1\" = --version ] && exit 0\n[ -e again ] && exit 4\ntouch again\nexit 3\n";
+    let mpirun = here.write("mpirun", script).expect("write");
+    std::fs::set_permissions(&mpirun, PermissionsExt::from_mode(0o755)).expect("mode");
+    // What it is asked for is known, and not whether they run.
+    let exec = exec.arg(here.key_file()).arg("--").arg(mpirun).args(["-n", "2", "program"]);
     let output = here.run(trainer.in_trainjob(exec)).expect("it ends");
     assert_eq!(output.status.code(), Some(4), "{}", output.stderr_text());
     let requests = trainer.server.requests();
@@ -156,5 +161,48 @@ fn c7_somebody_elses_launcher_is_reported_on_with_its_restarts() {
     let told = ["phase", "exit_status", "hosts_ready", "restarts"].map(|name| metric(last, name).unwrap_or_default());
     assert_eq!(told, ["failed", "4", "1", "1"]);
     assert!(metric(last, "first_failure").is_some_and(|text| text.contains("status 4")), "{}", last.body);
-    assert!(metric(last, "ranks").is_none(), "they are the command's own");
+    for name in ["ranks", "ranks_up", "ranks_ended"] {
+        assert!(metric(last, name).is_none(), "they are the command's own: {name}");
+    }
+}
+
+#[test]
+fn c7_hosts_that_a_command_should_have_used_are_the_first_failure() {
+    let trainer = Trainer::new(200);
+    let here = &trainer.here;
+    let _agents = here.start_agents(2, &[]).expect("agents");
+    let hosts = [0, 1].map(|i| format!("{}:1@{}", here.address(i), here.port())).join(",");
+    let exec = here.muster(&["exec", "--placement", "strict", "-H", &hosts, "--key-file"]).expect("built");
+    let exec = exec.arg(here.key_file()).args(["--", "true"]);
+    let output = here.run(trainer.in_trainjob(exec)).expect("it ends");
+    assert_eq!(output.status.code(), Some(1), "{}", output.stderr_text());
+    let requests = trainer.server.requests();
+    let last = requests.last().expect("a report");
+    let told = ["phase", "exit_status"].map(|name| metric(last, name).unwrap_or_default());
+    assert_eq!(told, ["failed", "1"]);
+    let cause = metric(last, "first_failure").unwrap_or_default();
+    assert!(cause.starts_with("the command has started nothing on any of its hosts"), "{}", last.body);
+}
+
+/// Jobs after which two that were to be interrupted must have been: the pause before the last report is over on a slow machine.
+const INTERRUPTED_MAX: usize = 3;
+
+#[test]
+fn c7_a_signal_ends_the_waiting_for_the_last_report() {
+    for _ in 0..INTERRUPTED_MAX {
+        let trainer = Trainer::new(200);
+        let script = "until [ -e go ]; do sleep 0.05; done";
+        let job = trainer.here.spawn(trainer.run(&["sh", "-c", script])).expect("spawn");
+        eventually(|| trainer.server.requests().len(), |count| *count > 0).expect("a report");
+        trainer.here.write("go", "").expect("write");
+        let events = || std::fs::read_to_string(trainer.here.dir().join("events")).unwrap_or_default();
+        eventually(events, |text| text.contains("job_ended")).expect("the job is over");
+        job.signal(nix::sys::signal::Signal::SIGTERM).expect("signal");
+        let output = job.finish(PATIENCE).expect("it ends");
+        assert_eq!(output.status.code(), Some(0), "the job's end stays as it was: {}", output.stderr_text());
+        if trainer.server.requests().len() == 1 {
+            return;
+        }
+    }
+    panic!("the last report was waited for each time");
 }

@@ -1,6 +1,7 @@
 //! Finding a libpmix that serves.
 
 use std::ffi::{CStr, OsString, c_void};
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
@@ -8,9 +9,9 @@ use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
 use crate::abi::{Status, call};
 
 /// The oldest release whose layouts are those of [`crate::abi`].
-const OLDEST: (u32, u32) = (3, 1);
+const OLDEST: (u32, u32) = (3, 2);
 /// The first release in which maps have a type of their own.
-const MAPS_TYPED_SINCE: (u32, u32) = (3, 2);
+const MAP_PREFIX_SINCE: (u32, u32) = (4, 0);
 
 /// What libpmix and its plugins need besides the C library. Where they lie beside a libpmix they are loaded first, by their full
 /// path, which makes the loader use them: so a folder with all of them serves without `LD_LIBRARY_PATH`, wherever it was copied.
@@ -90,9 +91,9 @@ impl Version {
         Some(Self { numbers: (parts.next()??, parts.next()??), text: text.to_owned() })
     }
 
-    /// Whether node and process maps have a type of their own.
-    pub fn maps_are_typed(&self) -> bool {
-        self.numbers >= MAPS_TYPED_SINCE
+    /// What says that a node or process map is a plain list.
+    pub fn map_prefix(&self) -> &'static str {
+        if self.numbers >= MAP_PREFIX_SINCE { "raw:" } else { "" }
     }
 }
 
@@ -112,9 +113,9 @@ pub struct Library {
     pub(crate) dmodex_request: call::DmodexRequest,
     pub(crate) register_event_handler: call::RegisterEventHandler,
     pub(crate) notify_event: call::NotifyEvent,
-    // Below the functions: they are gone with it.
-    _handle: Handle,
-    _neighbours: Vec<Handle>,
+    // Threads of the library may run for as long as this process does: it is never unloaded.
+    _handle: ManuallyDrop<Handle>,
+    _neighbours: ManuallyDrop<Vec<Handle>>,
 }
 
 impl Library {
@@ -163,8 +164,8 @@ impl Library {
             dmodex_request: find.function("PMIx_server_dmodex_request")?,
             register_event_handler: find.function("PMIx_Register_event_handler")?,
             notify_event: find.function("PMIx_Notify_event")?,
-            _handle: handle,
-            _neighbours: neighbours,
+            _handle: ManuallyDrop::new(handle),
+            _neighbours: ManuallyDrop::new(neighbours),
         })
     }
 
@@ -259,9 +260,9 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_text_before_3_2() {
-        let typed = |text| Version::parse(text).map(|version| version.maps_are_typed());
-        assert_eq!([typed("3.1.5"), typed("3.2.0"), typed("6.0.0")], [Some(false), Some(true), Some(true)]);
+    fn maps_are_bare_lists_before_4() {
+        let prefix = |text| Version::parse(text).map(|version| version.map_prefix());
+        assert_eq!([prefix("3.2.5"), prefix("4.0.0"), prefix("6.0.0")], [Some(""), Some("raw:"), Some("raw:")]);
     }
 
     #[test]
@@ -274,6 +275,6 @@ mod tests {
         let none = Library::first_of(&[]).err().expect("none serves");
         assert_eq!(none.to_string(), "no PMIx library serves: none was named");
         let old = NoLibrary::TooOld { name: "libpmix.so.2".into(), version: "2.2.5".into() };
-        assert_eq!(old.to_string(), "libpmix.so.2 is PMIx 2.2.5; 3.1 or later is needed");
+        assert_eq!(old.to_string(), "libpmix.so.2 is PMIx 2.2.5; 3.2 or later is needed");
     }
 }

@@ -89,20 +89,23 @@ fn serve() -> ExitCode {
     // SAFETY: the only thread is this one.
     unsafe { process::clean_environment() };
     // The server starts before the writer does: a library reads the environment while it starts, and may change it.
-    let started = start(&mut reader);
+    let mut scratch = Vec::new();
+    let started = start(&mut reader, &mut scratch);
     let (Some((host, inbox)), Ok(mut writer)) = (Host::install(), reader.try_clone()) else {
         process::die("the socket to the agent cannot be used");
     };
     let writing = std::thread::spawn(move || link::write_all(&mut writer, &inbox, host));
     let (server, ended) = match started {
-        Ok(Some((mut server, scratch))) => {
+        Ok(Some(mut server)) => {
             host.tell(server.ready());
             let ended = follow(&mut reader, host, &mut server);
-            (Some((server, scratch)), ended)
+            (Some(server), ended)
         }
         Ok(None) => (None, Ok(())),
         Err(error) => (None, Err(error)),
     };
+    // An agent that dies in the middle of a word is gone as well.
+    let alone = matches!(ended, Ok(()) | Err(Ended::Link(BadLink::Read(_))));
     let code = if let Err(error) = ended {
         host.tell(FromPmix::Failed { why: error.to_string() });
         ExitCode::FAILURE
@@ -111,28 +114,34 @@ fn serve() -> ExitCode {
     };
     // From here on nothing may hang: the agent waits for this process, or is gone.
     process::die_after(FINISH_SECONDS_MAX);
-    if let Some((server, scratch)) = server {
+    // Before the library is called, which may never come back; and again for what ranks that were still dying have written.
+    tidy(alone, &scratch);
+    if let Some(server) = server {
         server.finish();
-        if code == ExitCode::SUCCESS {
-            // The agent is gone. It removes them itself when it ends in order, and has done so then.
-            for folder in scratch {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-        }
     }
+    tidy(alone, &scratch);
     host.close();
     // It cannot have panicked: that ends the process.
     let _ = writing.join();
     code
 }
 
+/// Removes the job's folders when the agent, which does it when it ends in order, cannot any more.
+fn tidy(alone: bool, scratch: &[String]) {
+    for folder in scratch.iter().filter(|_| alone) {
+        // Nobody is left who could be told.
+        let _ = std::fs::remove_dir_all(folder);
+    }
+}
+
 /// The server as the agent's first message wants it; none when the agent has nothing to say.
-fn start(reader: &mut UnixStream) -> Result<Option<(Server, Vec<String>)>, Ended> {
+fn start(reader: &mut UnixStream, folders: &mut Vec<String>) -> Result<Option<Server>, Ended> {
     match link::next(reader)? {
         Some(ToPmix::Start { libraries, folder, host, scratch }) => {
+            *folders = scratch;
             // SAFETY: the only thread is this one, apart from those that the library itself starts.
             let server = unsafe { Server::start(&libraries, &folder, &host) };
-            Ok(Some((server?, scratch)))
+            Ok(Some(server?))
         }
         Some(_) => Err(Ended::NotStarted),
         None => Ok(None),

@@ -111,7 +111,7 @@ impl Server {
                 .map_err(|error| Failure::Folder { folder: folder.clone(), why: error.to_string() })?;
         }
         let folders = Folders { top: &top.to_string_lossy(), session: &session.to_string_lossy() };
-        let mut infos = namespace::infos(namespace, folders, self.library.version.maps_are_typed())?;
+        let mut infos = namespace::infos(namespace, folders, self.library.version.map_prefix())?;
         let mut named = proc(&namespace.name, 0)?;
         self.namespaces.insert(namespace.name.clone(), top.clone());
         let rc = wait(|done, mark| {

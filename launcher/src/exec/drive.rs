@@ -41,7 +41,8 @@ pub(super) fn run(options: &ExecOptions, prepared: Prepared, site: &Surroundings
     let outcome = tokio::task::LocalSet::new().block_on(&runtime, async {
         let mut drive = Drive::new(options, prepared, site)?;
         let (job, hosts) = (options.job.clone(), drive.hosts.len());
-        drive.tell(|| Event::JobStarting { job, hosts, ranks: wanted_ranks(&options.argv).unwrap_or(0) });
+        let ranks = wanted_ranks(&options.argv).unwrap_or(0);
+        drive.tell(|| Event::JobStarting { job, hosts, ranks, worlds: 0 });
         let outcome = drive.attempts().await;
         let status = outcome.as_ref().map_or(Outcome::Internal, |outcome| *outcome).code();
         drive.tell(|| Event::JobEnded { status, cause: None });

@@ -18,6 +18,8 @@ pub enum Event {
         hosts: usize,
         /// Ranks asked for.
         ranks: u32,
+        /// Worlds that the programs of the command line form: process groups below this number. Those that are spawned follow.
+        worlds: u32,
     },
     /// A host cannot be connected yet.
     HostMissing {

@@ -27,7 +27,7 @@ id!(
     u32
 );
 id!(
-    /// A process of the job, unique in it: the ranks of the first process group come first, those of spawned groups follow.
+    /// A process of the job, unique in it: the ranks of the command line's process groups come first, one group after the other, those of spawned groups follow.
     ProcId,
     u32
 );

@@ -147,6 +147,7 @@ fn job_frames(stamp: Stamp) -> [Frame; 2] {
         job: "j".into(),
         env: Vec::new(),
         pmix: None,
+        spawned_by: None,
     };
     let share = Share {
         group: Group(0),

@@ -76,9 +76,10 @@ impl Job {
             return Err(format!("a job has at most {PROCS_MAX} processes in {GROUPS_MAX} groups"));
         }
         let placed = place_spawned(&self.setup.hosts, &self.table.loads(), &self.table.gone(), apps)?;
-        let parent = self.table.groups.get(&of).map(|g| &g.spec);
-        let parent = parent.and_then(|spec| Some((spec.env.as_slice(), spec.apps.get(program)?)));
-        let mut spec = spec_of(&self.setup.spec, parent, (Group(groups), ProcId(procs)), apps, preput);
+        let Some(parent) = self.table.groups.get(&of).map(|g| &g.spec) else {
+            return Err("the group of the rank that asks has ended".to_owned());
+        };
+        let mut spec = spec_of((parent, program), (Group(groups), ProcId(procs)), apps, preput);
         if let Some(pmix) = &mut spec.pmix {
             pmix.parent = Some((of, rank));
         }
@@ -86,7 +87,7 @@ impl Job {
         settle_in(&mut spec, &placed, &self.setup.hosts);
         check(&spec).map_err(|e| e.to_string())?;
         let (kvsname, size, group) = (spec.kvsname.clone(), spec.size, spec.group);
-        self.start_group(spec, &placed);
+        self.start_group(spec, &placed, false);
         self.emit(Event::Spawned { group, size, by: (of, rank) });
         Ok((kvsname, size))
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use muster_protocol::Group;
 use muster_protocol::message::{Bootstrap, ProcEnd, StartStage};
 
 use crate::exit::Outcome;
@@ -9,7 +10,7 @@ use crate::exit::Outcome;
 /// A rank and where it ran, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RankPlace {
-    /// "rank 3", or "rank 3 of spawned group 1".
+    /// "rank 3", "rank 3 of world 1" or "rank 3 of spawned group 2".
     pub rank: String,
     /// Its host's name.
     pub host: String,
@@ -72,6 +73,8 @@ pub enum Cause {
     Singletons {
         /// How many ranks.
         ranks: u32,
+        /// Their world, unless it is the first one.
+        world: Option<Group>,
         /// Which of the two.
         bootstrap: Bootstrap,
     },
@@ -199,14 +202,16 @@ impl fmt::Display for Cause {
             Self::Aborted { place, code, message } => write!(f, "{place} aborted the job with code {code}: {message}"),
             Self::Protocol { place, message } => write!(f, "{place} broke the PMI protocol: {message}"),
             Self::Unserved { host, message } => write!(f, "on {host}: {message}"),
-            Self::Singletons { ranks, bootstrap: Bootstrap::Pmix } => write!(
+            Self::Singletons { ranks, world, bootstrap: Bootstrap::Pmix } => write!(
                 f,
-                "none of the {ranks} ranks spoke PMIx, so each ran as a job of its own; is the program linked against Open MPI 4 or 5? \
-                 Programs that use no MPI take --bootstrap none"
+                "none of the {ranks} ranks{} spoke PMIx, so each ran as a job of its own; is the program linked against Open MPI 4 or 5? \
+                 Programs that use no MPI take --bootstrap none",
+                of_world(*world)
             ),
-            Self::Singletons { ranks, .. } => write!(
+            Self::Singletons { ranks, world, .. } => write!(
                 f,
-                "none of the {ranks} ranks spoke PMI, so each ran as a job of its own; is the program linked against an MPI of the MPICH family?"
+                "none of the {ranks} ranks{} spoke PMI, so each ran as a job of its own; is the program linked against an MPI of the MPICH family?",
+                of_world(*world)
             ),
             Self::Unreachable { hosts, .. } => {
                 let total = hosts.len();
@@ -228,6 +233,10 @@ impl fmt::Display for Cause {
             Self::Internal { why } => write!(f, "internal fault: {why}"),
         }
     }
+}
+
+fn of_world(world: Option<Group>) -> String {
+    world.map_or_else(String::new, |world| format!(" of world {world}"))
 }
 
 /// Hosts and what stands between them and the launcher, the first few of them.

@@ -6,7 +6,7 @@ use muster_protocol::message::Spec;
 /// Standard output and error.
 const STREAMS_OF_A_RANK: u64 = 2;
 
-/// Window of each stream of the first group: the whole budget is theirs.
+/// Window of each stream of the ranks of the command line, so many in all worlds: the whole budget is theirs.
 pub fn of_first(ranks: u32) -> u32 {
     window(OUTPUT_BUDGET_BYTES, ranks)
 }

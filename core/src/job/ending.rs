@@ -139,12 +139,11 @@ impl Job {
     fn close(&mut self) {
         self.stage = Stage::Closing;
         (self.kill_hard_at_ms, self.close_at_ms, self.collecting) = (None, None, None);
-        let size = self.setup.spec.size;
         if let Some(cause) = self.survival.nobody() {
             self.cause.get_or_insert(cause);
         }
-        if self.cause.is_none() && self.setup.pmi_required && size > 1 && self.table.nobody_spoke() {
-            self.cause = Some(Cause::Singletons { ranks: size, bootstrap: self.setup.spec.bootstrap });
+        if self.cause.is_none() {
+            self.cause = self.table.singletons();
         }
         let end = self.end_message();
         self.broadcast(&end);

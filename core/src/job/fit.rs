@@ -62,10 +62,12 @@ pub(super) fn check(spec: &Spec) -> Result<(), SpecTooLarge> {
 }
 
 impl JobSetup {
-    /// Whether hosts can be told of the first group.
+    /// Whether hosts can be told of what the command line starts.
     pub fn check(&self) -> Result<(), SpecTooLarge> {
-        let mut spec = self.spec.clone();
-        settle_in(&mut spec, &self.placed, &self.hosts);
-        check(&spec)
+        self.worlds.iter().try_for_each(|world| {
+            let mut spec = world.spec.clone();
+            settle_in(&mut spec, &world.placed, &self.hosts);
+            check(&spec)
+        })
     }
 }

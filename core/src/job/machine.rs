@@ -31,16 +31,23 @@ pub struct JobSetup {
     pub stamp: Stamp,
     /// The hosts, in the order of their indices.
     pub hosts: HostList,
-    /// The first process group; `members` and `mapping` follow from where its ranks are placed.
-    pub spec: Spec,
-    /// Where its ranks run.
-    pub placed: Vec<Placed>,
-    /// PMI was asked for by name: ranks that do not speak it are an error.
-    pub pmi_required: bool,
+    /// What the command line starts, in the order of its process groups, which are numbered from 0 as their processes are.
+    pub worlds: Vec<World>,
     /// What the failure of a rank or a host means for the others.
     pub on_failure: OnFailure,
     /// Time between the polite and the hard kill, in milliseconds.
     pub grace_ms: u64,
+}
+
+/// A process group of the command line.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// What its ranks have in common; `members` and `mapping` follow from where they are placed.
+    pub spec: Spec,
+    /// Where they run.
+    pub placed: Vec<Placed>,
+    /// Ranks that do not speak PMI, or PMIx, are an error.
+    pub insists: bool,
 }
 
 /// What the launcher shall do.
@@ -132,10 +139,12 @@ impl Job {
             fence_bytes: 0,
             acts: Vec::new(),
         };
+        let worlds = &job.setup.worlds;
         let starting = Event::JobStarting {
-            job: job.setup.spec.job.clone(),
+            job: worlds.first().map_or_else(String::new, |world| world.spec.job.clone()),
             hosts: job.setup.hosts.len(),
-            ranks: job.setup.spec.size,
+            ranks: worlds.iter().map(|world| world.spec.size).sum(),
+            worlds: worlds.len() as u32,
         };
         job.emit(starting);
         job
@@ -197,13 +206,13 @@ impl Job {
 
     pub(super) fn launch(&mut self) {
         self.stage = Stage::Running;
-        let spec = self.setup.spec.clone();
-        let placed = std::mem::take(&mut self.setup.placed);
-        self.start_group(spec, &placed);
+        for world in std::mem::take(&mut self.setup.worlds) {
+            self.start_group(world.spec, &world.placed, world.insists);
+        }
     }
 
     /// Starts a process group whose ranks are placed.
-    pub(super) fn start_group(&mut self, mut spec: Spec, placed: &[Placed]) {
+    pub(super) fn start_group(&mut self, mut spec: Spec, placed: &[Placed], insists: bool) {
         let shares = settle_in(&mut spec, placed, &self.setup.hosts);
         self.acts.push(JobAct::NewGroup(spec.group, spec.first_proc, spec.size));
         self.broadcast(&spec);
@@ -213,7 +222,7 @@ impl Job {
             self.send(share.host, &message);
             self.unheard.insert((share.host, spec.group), message);
         }
-        self.table.add_group(spec, placed);
+        self.table.add_group(spec, placed, insists);
     }
 
     fn share_message(&self, spec: &Spec, share: &HostShare, nodes: u32) -> Share {

@@ -32,4 +32,4 @@ mod tests;
 
 pub use cause::{Cause, signal_name};
 pub use fit::SpecTooLarge;
-pub use machine::{Job, JobAct, JobSetup};
+pub use machine::{Job, JobAct, JobSetup, World};

@@ -1,7 +1,7 @@
 //! `MPI_Comm_spawn`: more ranks on the job's hosts.
 
 use muster_protocol::limits::RANKS_PER_HOST_MAX;
-use muster_protocol::message::{App, EnvVar, KeyValue, SpawnApp, Spec};
+use muster_protocol::message::{App, KeyValue, SpawnApp, Spec};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use crate::hosts::HostList;
@@ -122,18 +122,18 @@ fn listed(hosts: &HostList, names: &str, needed: usize) -> Result<Vec<HostIndex>
     Ok(chosen)
 }
 
-/// The spec of a spawned group: what the first group has, with the request's programs and key-values. `parent` is the program of
-/// the rank that asks, with the variables of its whole group: its children inherit what it was given.
+/// The spec of a spawned group: what the group of the rank that asks has, with the request's programs and key-values. `program` is
+/// that of this rank: its children inherit what it was given.
 pub(super) fn spec_of(
-    first: &Spec,
-    parent: Option<(&[EnvVar], &App)>,
+    (parent, program): (&Spec, usize),
     (group, first_proc): (Group, ProcId),
     apps: &[SpawnApp],
     preput: Vec<KeyValue>,
 ) -> Spec {
+    let own = parent.apps.get(program);
     let app = |spawned: &SpawnApp| App {
         argv: with_path(spawned),
-        wdir: info(spawned, &["wdir"]).map(str::to_owned).or_else(|| parent.and_then(|(_, p)| p.wdir.clone())),
+        wdir: info(spawned, &["wdir"]).map(str::to_owned).or_else(|| own?.wdir.clone()),
         env: spawned.env.clone(),
     };
     Spec {
@@ -141,12 +141,16 @@ pub(super) fn spec_of(
         size: apps.iter().map(|a| a.count).sum(),
         first_proc,
         apps: apps.iter().map(app).collect(),
-        kvsname: format!("{}_{group}", first.kvsname.rsplit_once('_').map_or(first.kvsname.as_str(), |(base, _)| base)),
+        kvsname: format!(
+            "{}_{group}",
+            parent.kvsname.rsplit_once('_').map_or(parent.kvsname.as_str(), |(base, _)| base)
+        ),
         preput,
         // Standard input belongs to the ranks of the command line.
         stdin: muster_protocol::message::StdinTo::Nobody,
-        env: parent.map_or_else(Vec::new, |(common, p)| common.iter().chain(&p.env).cloned().collect()),
-        ..first.clone()
+        env: own.map_or_else(Vec::new, |own| parent.env.iter().chain(&own.env).cloned().collect()),
+        spawned_by: Some(parent.group),
+        ..parent.clone()
     }
 }
 
@@ -164,6 +168,8 @@ fn with_path(app: &SpawnApp) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use muster_protocol::message::EnvVar;
+
     use super::*;
     use crate::hosts::{HostSpec, Origin};
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use muster_protocol::message::{Bootstrap, Phase, ProcExit, Spec};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId, Rank};
 
-use super::cause::RankPlace;
+use super::cause::{Cause, RankPlace};
 use crate::plan::Placed;
 
 /// A host of the job.
@@ -26,6 +26,8 @@ pub(super) struct Host {
 #[derive(Debug, Clone)]
 pub(super) struct GroupState {
     pub(super) spec: Spec,
+    /// Ranks that never speak to their bootstrap are an error.
+    pub(super) insists: bool,
     /// Its processes, in the order of their ranks.
     pub(super) procs: Vec<Proc>,
     /// Processes that neither ended nor were lost.
@@ -55,7 +57,7 @@ pub(super) struct Proc {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) hosts: Vec<Host>,
-    /// The groups that are remembered: the first one, and those spawned that have not ended altogether.
+    /// The groups that are remembered: the worlds of the command line, and those spawned that have not ended altogether.
     pub(super) groups: BTreeMap<Group, GroupState>,
     /// The first process of each of them.
     pub(super) firsts: BTreeMap<ProcId, Group>,
@@ -68,7 +70,7 @@ pub(super) struct Table {
 }
 
 impl Table {
-    pub(super) fn add_group(&mut self, spec: Spec, placed: &[Placed]) {
+    pub(super) fn add_group(&mut self, spec: Spec, placed: &[Placed], insists: bool) {
         let (group, first) = (spec.group, spec.first_proc);
         let proc = |(rank, at): (usize, &Placed)| {
             let (rank, host, app) = (Rank(rank as u32), at.host, at.app);
@@ -80,14 +82,14 @@ impl Table {
         self.groups_ever += 1;
         self.procs_ever += alive as u32;
         self.firsts.insert(first, group);
-        self.groups
-            .insert(group, GroupState { spec, procs, alive, started: 0, initialised: false, untouched_end: None });
+        let (started, initialised, untouched_end) = (0, false, None);
+        self.groups.insert(group, GroupState { spec, insists, procs, alive, started, initialised, untouched_end });
     }
 
-    /// Forgets a spawned group that has ended altogether: a job may spawn for as long as it runs. The first group stays, for what
-    /// is said of the whole job at its end.
+    /// Forgets a spawned group that has ended altogether: a job may spawn for as long as it runs. The command line's stay,
+    /// for what is said of the whole job at its end.
     pub(super) fn forget_if_ended(&mut self, group: Group) {
-        if group == Group(0) || self.groups.get(&group).is_none_or(|g| g.alive > 0) {
+        if self.groups.get(&group).is_none_or(|g| g.alive > 0 || g.spec.spawned_by.is_none()) {
             return;
         }
         let Some(state) = self.groups.remove(&group) else { return };
@@ -162,9 +164,11 @@ impl Table {
             let host = self.hosts.iter().find(ran).map_or("an unknown host", |h| &h.name);
             return RankPlace { rank: format!("process {proc}"), host: host.to_owned() };
         };
+        let spawned = self.groups.get(&p.group).is_some_and(|g| g.spec.spawned_by.is_some());
         let rank = match p.group {
             Group(0) => format!("rank {}", p.rank),
-            group => format!("rank {} of spawned group {group}", p.rank),
+            group if spawned => format!("rank {} of spawned group {group}", p.rank),
+            world => format!("rank {} of world {world}", p.rank),
         };
         RankPlace { rank, host: self.host_name(p.host) }
     }
@@ -187,14 +191,17 @@ impl Table {
     /// Whether somebody waits for every rank of a group that uses PMI or PMIx: another rank of it has initialised, or it was spawned
     /// and its parents wait.
     pub(super) fn pmi_in_use(&self, group: Group) -> bool {
-        let waited_for = |g: &GroupState| g.initialised || group != Group(0);
+        let waited_for = |g: &GroupState| g.initialised || g.spec.spawned_by.is_some();
         self.groups.get(&group).is_some_and(|g| waited_for(g) && g.spec.bootstrap != Bootstrap::None)
     }
 
-    /// Whether nobody of a finished job ever used PMI. Only who did can have spawned others, so these are not asked.
-    pub(super) fn nobody_spoke(&self) -> bool {
-        self.procs().all(|p| p.ended.as_ref().is_none_or(|e| e.phase == Phase::Untouched))
-            && self.groups.values().all(|g| !g.initialised)
+    /// Ranks of a finished job that were each alone because none of them ever spoke to its bootstrap, if that is an error.
+    pub(super) fn singletons(&self) -> Option<Cause> {
+        let untouched = |p: &Proc| p.ended.as_ref().is_none_or(|e| e.phase == Phase::Untouched);
+        let nobody_spoke = |g: &&GroupState| !g.initialised && g.procs.iter().all(untouched);
+        let group = self.groups.values().filter(|g| g.insists && g.spec.size > 1).find(nobody_spoke)?;
+        let world = Some(group.spec.group).filter(|group| *group != Group(0));
+        Some(Cause::Singletons { ranks: group.spec.size, world, bootstrap: group.spec.bootstrap })
     }
 
     pub(super) fn confirmed(&self) -> bool {

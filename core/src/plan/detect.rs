@@ -108,19 +108,21 @@ pub fn script_words(script: &str) -> impl Iterator<Item = &str> {
         .filter(|w| !w.is_empty() && !w.contains('$') && !w.starts_with('-'))
 }
 
-/// Why no bootstrap can be chosen.
+/// Why no bootstrap can be chosen for a program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the bootstrap of these programs is not clear: {}; choose one with --bootstrap pmi or --bootstrap pmix", .signs.join("; "))]
+#[error("the bootstrap of {program} is not clear: {}; choose one with --bootstrap pmi or --bootstrap pmix", .signs.join("; "))]
 pub struct Ambiguous {
+    /// The program.
+    program: String,
     /// What speaks for one and what for another.
     signs: Vec<String>,
 }
 
-/// The bootstrap that all signs speak for; none without any.
+/// The bootstrap that all signs of one program speak for; none without any.
 ///
 /// # Errors
 /// When they contradict each other.
-pub fn decide(signs: Vec<Sign>) -> Result<Option<Sign>, Ambiguous> {
+pub fn decide(program: &str, signs: Vec<Sign>) -> Result<Option<Sign>, Ambiguous> {
     let mut kinds: Vec<Sign> = Vec::new();
     for sign in signs {
         if !kinds.iter().any(|known| known.bootstrap == sign.bootstrap) {
@@ -129,7 +131,7 @@ pub fn decide(signs: Vec<Sign>) -> Result<Option<Sign>, Ambiguous> {
     }
     match kinds.len() {
         0 | 1 => Ok(kinds.pop()),
-        _ => Err(Ambiguous { signs: kinds.into_iter().map(|s| s.because).collect() }),
+        _ => Err(Ambiguous { program: program.to_owned(), signs: kinds.into_iter().map(|s| s.because).collect() }),
     }
 }
 
@@ -220,10 +222,10 @@ mod tests {
     #[test]
     fn signs_that_contradict_each_other_are_told() {
         let sign = |file: &str, soname: &str| of_library(file, soname).unwrap();
-        assert_eq!(decide(Vec::new()), Ok(None));
+        assert_eq!(decide("./run", Vec::new()), Ok(None));
         let open = sign("./a", "libmpi.so.40");
-        assert_eq!(decide(vec![open.clone(), sign("./b", "libmpi.so.40")]), Ok(Some(open.clone())));
-        let error = decide(vec![open, sign("./b", "libmpi.so.12")]).unwrap_err();
-        insta::assert_snapshot!(error, @"the bootstrap of these programs is not clear: ./a links libmpi.so.40 (Open MPI); ./b links libmpi.so.12 (the MPICH family); choose one with --bootstrap pmi or --bootstrap pmix");
+        assert_eq!(decide("./run", vec![open.clone(), sign("./b", "libmpi.so.40")]), Ok(Some(open.clone())));
+        let error = decide("./run", vec![open, sign("./b", "libmpi.so.12")]).unwrap_err();
+        insta::assert_snapshot!(error, @"the bootstrap of ./run is not clear: ./a links libmpi.so.40 (Open MPI); ./b links libmpi.so.12 (the MPICH family); choose one with --bootstrap pmi or --bootstrap pmix");
     }
 }

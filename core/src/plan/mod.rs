@@ -9,6 +9,7 @@ pub mod rank_env;
 pub(crate) mod scrub;
 mod show;
 mod spec;
+mod worlds;
 
 pub use placement::{Placed, PlacementError, Request, place};
 pub use plan::{HostShare, Plan, PlanError, ProcShare, node_of_each, shares};
@@ -16,3 +17,4 @@ pub use rank_env::{EnvEntry, RankFacts, Strength, base_env, own_env, rank_entrie
 pub use scrub::{never_forwarded, scrubbed};
 pub use show::Sheet;
 pub use spec::{AppSpec, Bootstrap, DEFAULT_JOB, JobSpec, LimitSpec, OnFailure, OutputSpec, Placement, StdinTarget};
+pub use worlds::{Choice, Ground, Unclear, World};

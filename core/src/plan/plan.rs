@@ -3,9 +3,11 @@
 use muster_protocol::{HostIndex, Rank};
 use serde::Serialize;
 
+use super::detect::Sign;
 use super::placement::{Placed, PlacementError, Request, place};
 use super::rank_env::RankFacts;
-use super::{AppSpec, Bootstrap, JobSpec, OnFailure, Placement, StdinTarget};
+use super::worlds::{Choice, Unclear, World, choose, divide};
+use super::{AppSpec, JobSpec, OnFailure, Placement, StdinTarget};
 use crate::hosts::{HostList, HostSpec};
 
 /// Why there is no plan.
@@ -15,13 +17,18 @@ pub enum PlanError {
     #[error(transparent)]
     Placement(#[from] PlacementError),
     /// Standard input for a rank that does not exist.
-    #[error("--stdin {rank}: there is no such rank, the job has {world} (0 to {last})", last = world - 1)]
+    #[error("--stdin {rank}: there is no such rank, {whose} has {world} (0 to {last})", last = world - 1)]
     StdinRank {
         /// The rank that was named.
         rank: u32,
         /// Number of ranks.
         world: u32,
+        /// What has so many.
+        whose: &'static str,
     },
+    /// A program may belong to either of two worlds.
+    #[error(transparent)]
+    Unclear(#[from] Unclear),
 }
 
 /// One rank of a host's share.
@@ -55,76 +62,55 @@ pub struct Plan {
     pub world: u32,
     /// How ranks were dealt.
     pub placement: Placement,
-    /// How ranks find each other.
-    pub bootstrap: Bootstrap,
-    /// Why, when it was found out and not asked for.
-    pub bootstrap_because: Option<String>,
-    /// A PMIx library to try before others.
-    pub pmix_preferred: Option<String>,
     /// What the failure of a rank or a host means for the others.
     pub on_failure: OnFailure,
     /// All hosts of the job, those without ranks too; [`HostIndex`] counts here.
     pub hosts: Vec<HostSpec>,
     /// The programs.
     pub apps: Vec<AppSpec>,
-    /// Host, local rank and program of every rank.
+    /// How the ranks of each program find each other.
+    pub choices: Vec<Choice>,
+    /// The worlds that the programs form; ranks are numbered anew in each.
+    pub worlds: Vec<World>,
+    /// Host, local rank and program of every rank, of all worlds together.
     pub ranks: Vec<Placed>,
-    /// Ranks of each program.
-    pub app_ranks: Vec<u32>,
     /// The shares of the hosts that run ranks, in node order.
     pub shares: Vec<HostShare>,
-    /// Position in `shares` by host.
-    #[serde(skip)]
-    share_of: Vec<Option<u32>>,
 }
 
 impl Plan {
-    /// Plans a job on these hosts.
-    pub fn make(spec: &JobSpec, hosts: &HostList) -> Result<Self, PlanError> {
+    /// Plans a job on these hosts. `signs` are what is known of each program's bootstrap, by position.
+    pub fn make(spec: &JobSpec, signs: &[Option<Sign>], hosts: &HostList) -> Result<Self, PlanError> {
         let counts: Vec<Option<u32>> = spec.apps.iter().map(|app| app.n).collect();
         let (placement, ppn, oversubscribe) = (spec.placement, spec.ppn, spec.oversubscribe);
         let ranks = place(hosts, &Request { counts: &counts, placement, ppn, oversubscribe, used: &[] })?;
-        let world = ranks.len() as u32;
+        let choices = choose(&spec.apps, signs)?;
+        let worlds = divide(&spec.apps, signs, &choices, (&ranks, hosts.len()));
+        let first = worlds.first().map_or(0, |first| first.placed.len() as u32);
         if let StdinTarget::Rank(rank) = spec.stdin
-            && rank >= world
+            && rank >= first
         {
-            return Err(PlanError::StdinRank { rank, world });
+            let whose = if worlds.len() > 1 { "the first world" } else { "the job" };
+            return Err(PlanError::StdinRank { rank, world: first, whose });
         }
         let shares = shares(&ranks, hosts.len());
-        let mut share_of = vec![None; hosts.len()];
-        for share in &shares {
-            share_of[share.host.0 as usize] = Some(share.node);
-        }
-        let mut app_ranks = vec![0; spec.apps.len()];
-        for placed in &ranks {
-            app_ranks[placed.app as usize] += 1;
-        }
         Ok(Self {
             job: spec.job.clone(),
-            world,
+            world: ranks.len() as u32,
             placement,
-            bootstrap: spec.bootstrap,
-            pmix_preferred: None,
             on_failure: spec.on_failure,
-            bootstrap_because: None,
             hosts: hosts.hosts().to_vec(),
             apps: spec.apps.clone(),
+            choices,
+            worlds,
             shares,
-            app_ranks,
             ranks,
-            share_of,
         })
     }
 
     /// Number of hosts that run ranks.
     pub fn nodes(&self) -> u32 {
         self.shares.len() as u32
-    }
-
-    /// The share of a host, if it runs ranks.
-    pub fn share(&self, host: HostIndex) -> Option<&HostShare> {
-        let at = (*self.share_of.get(host.0 as usize)?)?;
-        self.shares.get(at as usize)
     }
 
     /// The node of every rank: what a PMI process mapping is made of.
@@ -141,25 +127,27 @@ impl Plan {
         used
     }
 
-    /// What the environment of a rank is made of; none when there is no such rank.
+    /// What the environment of a rank of the first world is made of; none when there is no such rank.
     pub fn facts(&self, rank: Rank, generation: u32) -> Option<RankFacts<'_>> {
-        let placed = self.ranks.get(rank.0 as usize)?;
-        let share = self.share(placed.host)?;
+        let first = self.worlds.first()?;
+        let placed = first.placed.get(rank.0 as usize)?;
+        let shares = shares(&first.placed, self.hosts.len());
+        let share = shares.iter().find(|share| share.host == placed.host)?;
         let host = &self.hosts[placed.host.0 as usize];
         Some(RankFacts {
             job: &self.job,
             generation,
             rank: rank.0,
-            size: self.world,
+            size: first.placed.len() as u32,
             local_rank: placed.local_rank,
             local_size: share.procs.len() as u32,
             node: share.node,
-            nodes: self.nodes(),
+            nodes: shares.len() as u32,
             host: &host.name,
             reachable_as: host.reachable_as(),
-            bootstrap: self.bootstrap,
+            bootstrap: first.bootstrap,
             spawned: false,
-            apps: &self.app_ranks,
+            apps: &first.app_ranks,
             kvsname: &self.job,
             universe: self.hosts.iter().map(|h| h.slots).sum(),
             tolerant: self.on_failure == OnFailure::Continue,

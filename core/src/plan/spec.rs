@@ -21,8 +21,6 @@ pub struct JobSpec {
     pub ppn: Option<u32>,
     /// Whether hosts may get more ranks than they have slots (never more than `max_slots`).
     pub oversubscribe: bool,
-    /// How ranks find each other.
-    pub bootstrap: Bootstrap,
     /// What the failure of a rank or a host means for the others.
     pub on_failure: OnFailure,
     /// The only PMIx library that hosts may use.
@@ -65,6 +63,8 @@ pub struct AppSpec {
     pub argv: Vec<String>,
     /// Number of ranks; none: all slots that are left, which one program of a job may ask for.
     pub n: Option<u32>,
+    /// How its ranks find each other.
+    pub bootstrap: Bootstrap,
     /// Working directory of the ranks; none: the agent's own.
     pub wdir: Option<String>,
     /// Variables set by the user for these ranks, later ones win. Only names are serialised: values may be secrets.
@@ -113,7 +113,7 @@ pub enum OnFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Bootstrap {
-    /// Whatever the program needs; so far this offers PMI and accepts that nobody asks for it.
+    /// Whatever the program needs; when nothing tells, this offers PMI and accepts that nobody asks for it.
     #[default]
     Auto,
     /// PMI-1 and PMI-2, and a rank that never uses it is an error.
@@ -144,7 +144,7 @@ pub enum StdinTarget {
 }
 
 impl StdinTarget {
-    /// Whether this rank of the first group reads the launcher's standard input.
+    /// Whether this rank of the first world reads the launcher's standard input.
     pub fn includes(self, rank: u32) -> bool {
         match self {
             Self::Rank(one) => one == rank,
@@ -177,7 +177,6 @@ impl Default for JobSpec {
             placement: Placement::default(),
             ppn: None,
             oversubscribe: false,
-            bootstrap: Bootstrap::default(),
             on_failure: OnFailure::default(),
             pmix_library: None,
             stdin: StdinTarget::default(),

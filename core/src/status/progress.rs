@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_protocol::Group;
 use muster_protocol::event::Event;
 
 /// How far a job is.
@@ -36,6 +35,9 @@ pub struct Progress {
     pub(super) hosts: usize,
     /// Ranks asked for; none for a command that starts its own.
     pub(super) ranks: Option<u64>,
+    /// Worlds of the command line, and those that do not run yet.
+    worlds: u32,
+    to_start: u32,
     pub(super) ready: BTreeSet<String>,
     /// Hosts that are waited for, with the reason.
     pub(super) missing: BTreeMap<String, String>,
@@ -56,7 +58,9 @@ impl Progress {
     /// Takes an event in. Says whether it is worth a report.
     pub fn note(&mut self, event: &Event, at_ms: u64) -> bool {
         match event {
-            Event::JobStarting { job, hosts, ranks } => {
+            Event::JobStarting { job, hosts, ranks, worlds } => {
+                self.to_start = *worlds;
+                self.worlds = *worlds;
                 self.job = Some(job.clone());
                 self.hosts = *hosts;
                 self.ranks = (*ranks > 0).then_some(u64::from(*ranks));
@@ -78,7 +82,11 @@ impl Progress {
                 self.fail(&format!("host {host} is lost: {why}"));
             }
             Event::RankStarted { host, .. } => *self.up.entry(host.clone()).or_default() += 1,
-            Event::GroupRunning { group: Group(0), .. } => self.startup_ms = Some(at_ms),
+            Event::GroupRunning { group, .. } if group.0 < self.worlds => {
+                self.to_start = self.to_start.saturating_sub(1);
+                self.startup_ms = self.startup_ms.or((self.to_start == 0).then_some(at_ms));
+            }
+            Event::GroupRunning { .. } => return false,
             Event::CommandStarted { restarts } => {
                 self.restarts = *restarts;
                 // What went wrong before has been got over.

@@ -12,7 +12,7 @@ use super::*;
 const TIME: &str = "2026-11-30T12:00:00Z";
 
 fn starting(hosts: usize, ranks: u32) -> Event {
-    Event::JobStarting { job: "train".to_owned(), hosts, ranks }
+    Event::JobStarting { job: "train".to_owned(), hosts, ranks, worlds: 1 }
 }
 
 fn missing(host: &str, text: &str) -> Event {
@@ -107,6 +107,18 @@ fn c7_start_up_is_told_host_by_host_and_rank_by_rank() {
 }
 
 #[test]
+fn a_job_of_several_worlds_runs_when_all_of_them_do() {
+    let mut events = vec![(Event::JobStarting { job: "train".to_owned(), hosts: 1, ranks: 3, worlds: 2 }, 0)];
+    let running = |group: u32, size: u32| Event::GroupRunning { group: Group(group), size };
+    // A spawned group that is faster than the second world says nothing about it.
+    events.extend([(joined(0, "w-0"), 1), (running(0, 2), 700), (running(2, 1), 800)]);
+    assert_eq!(metric(&told(&events), "phase"), Some("starting"));
+    events.push((running(1, 1), 900));
+    let body = told(&events);
+    assert_eq!((metric(&body, "phase"), metric(&body, "startup_seconds")), (Some("running"), Some("0.900")));
+}
+
+#[test]
 fn c7_a_percentage_is_given_only_when_it_is_known() {
     let running =
         [(starting(1, 2), 0), (joined(0, "w-0"), 1), (rank_started(0), 2), (rank_ended(0, ProcEnd::Exited(0)), 9)];
@@ -181,7 +193,7 @@ fn c7_a_body_stays_within_what_the_server_takes() {
         let hosts = 5_000;
         let mut progress = Progress::default();
         let long = name.repeat(200);
-        progress.note(&Event::JobStarting { job: long.clone(), hosts, ranks: u32::MAX }, 0);
+        progress.note(&Event::JobStarting { job: long.clone(), hosts, ranks: u32::MAX, worlds: 1 }, 0);
         for i in 0..hosts {
             progress.note(&missing(&format!("{i}{long}"), &long), u64::MAX);
         }
@@ -209,7 +221,7 @@ proptest! {
     #[test]
     fn c7_whatever_is_said_is_cut_to_whole_characters(job in "\\PC{0,200}", host in "\\PC{0,80}", cause in "(\\PC| ){0,600}") {
         let mut progress = Progress::default();
-        progress.note(&Event::JobStarting { job, hosts: 1, ranks: 1 }, 0);
+        progress.note(&Event::JobStarting { job, hosts: 1, ranks: 1, worlds: 1 }, 0);
         progress.note(&missing(&host, "no answer"), 1);
         progress.note(&ended(1, Some(&cause)), 2);
         within_limits(&progress.body(TIME));

@@ -27,6 +27,8 @@ struct Entry {
     procs: Range<u32>,
     /// The group's spec, for children that join after it was sent.
     spec: Frame,
+    /// Ranks have spawned it, and wait for its own.
+    spawned: bool,
     /// Number and result of the last completed fence, kept where fences are completed, for hosts that missed it.
     last: Option<(u64, Bytes)>,
 }
@@ -85,11 +87,11 @@ impl Fences {
 
     /// Whether there are spawned ranks.
     pub(super) fn knows_spawned(&self) -> bool {
-        self.entries.keys().any(|group| *group != Group(0))
+        self.entries.values().any(|e| e.spawned)
     }
 
     pub(super) fn open(&mut self, spec: Spec, frame: Frame) {
-        let (group, members) = (spec.group, spec.members);
+        let (group, members, spawned) = (spec.group, spec.members, spec.spawned_by.is_some());
         if self.entries.contains_key(&group) {
             return;
         }
@@ -98,7 +100,7 @@ impl Fences {
             merge.set_subtree(&self.below);
         }
         let procs = spec.first_proc.0..spec.first_proc.0.saturating_add(spec.size);
-        self.entries.insert(group, Entry { merge, procs, spec: frame, last: None });
+        self.entries.insert(group, Entry { merge, procs, spec: frame, spawned, last: None });
     }
 
     pub(super) fn set_below(&mut self, below: &HostSet) {

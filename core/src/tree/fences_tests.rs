@@ -15,10 +15,16 @@ fn set(hosts: &[u32]) -> HostSet {
 /// Host 1, with 2 and 3 below it; all three and host 0 are in the group.
 fn inner() -> Fences {
     let mut fences = Fences::new(Some(HostIndex(1)), STAMP);
+    open(&mut fences, GROUP, 10, None);
+    fences.set_below(&set(&[2, 3]));
+    fences
+}
+
+fn open(fences: &mut Fences, group: Group, first_proc: u32, spawned_by: Option<Group>) {
     let spec = Spec {
-        group: GROUP,
+        group,
         size: 4,
-        first_proc: ProcId(10),
+        first_proc: ProcId(first_proc),
         members: set(&[0, 1, 2, 3]),
         apps: vec![App { argv: vec!["p".into()], wdir: None, env: vec![] }],
         bootstrap: Bootstrap::Pmi,
@@ -33,11 +39,10 @@ fn inner() -> Fences {
         job: "j".into(),
         env: Vec::new(),
         pmix: None,
+        spawned_by,
     };
     let frame = STAMP.frame(HostIndex(1), &spec);
     fences.open(Spec::read(&frame).unwrap(), frame);
-    fences.set_below(&set(&[2, 3]));
-    fences
 }
 
 /// What a set of hosts contributes, and which contributions go up for it: number of the fence and hosts.
@@ -56,10 +61,13 @@ fn ups(fences: &mut Fences) -> Vec<(u64, HostSet)> {
 
 #[test]
 fn the_group_of_a_process_is_known_by_its_spec() {
-    let fences = inner();
+    let mut fences = inner();
     let groups = [9, 10, 13, 14].map(|proc| fences.group_of(ProcId(proc)));
     assert_eq!(groups, [None, Some(GROUP), Some(GROUP), None]);
-    assert!(!fences.knows_spawned());
+    open(&mut fences, Group(1), 14, None);
+    assert!(!fences.knows_spawned(), "another world of the command line is not spawned");
+    open(&mut fences, Group(2), 18, Some(GROUP));
+    assert!(fences.knows_spawned());
 }
 
 #[test]

@@ -91,6 +91,7 @@ fn spec(members: &[u32]) -> Frame {
         job: "j".into(),
         env: Vec::new(),
         pmix: None,
+        spawned_by: None,
     })
 }
 

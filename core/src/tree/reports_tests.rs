@@ -79,6 +79,7 @@ fn spec(group: u32) -> Frame {
         job: "j".into(),
         env: Vec::new(),
         pmix: None,
+        spawned_by: (group > 0).then_some(Group(0)),
     })
 }
 

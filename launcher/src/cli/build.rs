@@ -64,7 +64,6 @@ fn job_spec(sources: &Sources) -> Result<JobSpec, UsageError> {
         placement: value(sources, Id::Placement, values::placement)?.unwrap_or_default(),
         ppn: value(sources, Id::Ppn, |s| values::number(s, 1..=RANKS_PER_HOST_MAX))?,
         oversubscribe: value(sources, Id::Oversubscribe, values::switch)?.unwrap_or_default(),
-        bootstrap: value(sources, Id::Bootstrap, values::bootstrap)?.unwrap_or_default(),
         on_failure: value(sources, Id::OnFailure, values::on_failure)?.unwrap_or_default(),
         pmix_library: value(sources, Id::PmixLib, values::text)?,
         stdin: value(sources, Id::Stdin, values::stdin)?.unwrap_or_default(),
@@ -122,6 +121,7 @@ fn apps(segments: Vec<Segment>, sources: &Sources, exports: &mut Exports<'_>) ->
         let own = |id| segment.settings.iter().rev().find(|s| s.opt.id == id).or_else(|| sources.common(id));
         apps.push(AppSpec {
             n: own(Id::Np).map(|s| values::number(s, 1..=muster_protocol::limits::PROCS_MAX)).transpose()?,
+            bootstrap: own(Id::Bootstrap).map(values::bootstrap).transpose()?.unwrap_or_default(),
             wdir: own(Id::Wdir).map(values::text).transpose()?,
             env: exports.of(&segment)?,
             env_unset: exports.unset(),

@@ -150,9 +150,10 @@ const RANKS: &[Opt] = &[
         Id::Bootstrap,
         &["bootstrap"],
         Value("HOW"),
-        "How ranks find each other: pmi serves PMI-1 and PMI-2 (MPICH, Intel MPI, MVAPICH) and pmix PMIx (Open MPI 4 and 5), and \
-         both insist that it is used; auto takes what the programs link, as far as they are on this machine, else pmi without \
-         insisting; none sets the MUSTER_ variables only. Default: auto.",
+        "How this program's ranks find each other: pmi serves PMI-1 and PMI-2 (MPICH, Intel MPI, MVAPICH) and pmix PMIx (Open MPI 4 \
+         and 5), and both insist that it is used; auto takes what the program links, as far as it is on this machine, else what the \
+         other programs have, else pmi without insisting; none sets the MUSTER_ variables only. Programs of different bootstraps \
+         form worlds of their own. Default: auto.",
     ),
     opt(
         Id::PmixLib,
@@ -267,7 +268,12 @@ const OUTPUT: &[Opt] = &[
         Value("DIR"),
         "Also write one file for every rank and stream into DIR; files of an earlier run are emptied.",
     ),
-    opt(Id::Stdin, &["stdin"], Value("WHO"), "Who reads standard input: a rank, all or none. Default: 0."),
+    opt(
+        Id::Stdin,
+        &["stdin"],
+        Value("WHO"),
+        "Who reads standard input: a rank (of the first world), all or none. Default: 0.",
+    ),
     opt(Id::Events, &["events"], Value("FILE"), "Write what happens to FILE, one JSON object on each line."),
     opt(
         Id::TrainerStatus,

@@ -88,7 +88,10 @@ fn every_option_of_a_job_arrives() {
          --max-restarts 0 --wdir /w -v -v prog",
     );
     let spec = &got.spec;
-    assert_eq!((spec.placement, spec.oversubscribe, spec.bootstrap), (Placement::Cyclic, true, Bootstrap::None));
+    assert_eq!(
+        (spec.placement, spec.oversubscribe, spec.apps[0].bootstrap),
+        (Placement::Cyclic, true, Bootstrap::None)
+    );
     assert_eq!((spec.timeout_ms, spec.grace_ms, spec.connect_timeout_ms), (Some(300_000), 500, 10_000));
     assert_eq!((spec.stdin, spec.output.dir.as_deref()), (StdinTarget::All, Some("out")));
     assert_eq!((spec.radix, spec.umask, spec.job.as_str()), (2, Some(0o27), "j-1"));
@@ -101,6 +104,16 @@ fn every_option_of_a_job_arrives() {
     let plain = run("prog");
     assert_eq!(plain.spec.apps[0].n, None);
     assert_eq!((plain.spec.stdin, plain.spec.grace_ms, plain.log), (StdinTarget::Rank(0), 5_000, LogLevel::Warn));
+}
+
+#[test]
+fn a_bootstrap_is_its_programs_own_and_that_of_the_environment_everybodys() {
+    let kinds = |vars: &[(&str, &str)]| {
+        let got = run_in(vars, "--bootstrap pmix -n 2 a : -n 1 b : --bootstrap none -n 1 c");
+        got.spec.apps.iter().map(|app| app.bootstrap).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&[]), [Bootstrap::Pmix, Bootstrap::Auto, Bootstrap::None]);
+    assert_eq!(kinds(&[("MUSTER_OPT_BOOTSTRAP", "pmi")]), [Bootstrap::Pmix, Bootstrap::Pmi, Bootstrap::None]);
 }
 
 #[test]

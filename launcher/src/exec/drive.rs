@@ -42,7 +42,7 @@ pub(super) fn run(options: &ExecOptions, prepared: Prepared, site: &Surroundings
         let mut drive = Drive::new(options, prepared, site)?;
         let (job, hosts) = (options.job.clone(), drive.hosts.len());
         // The command knows its ranks, and whether they are up; what its `-n` says would be all that is known here.
-        drive.tell(|| Event::JobStarting { job, hosts, ranks: 0 });
+        drive.tell(|| Event::JobStarting { job, hosts, ranks: 0, worlds: 0 });
         let ended = drive.attempts().await;
         let (status, cause) = match &ended {
             Ok(verdict) => (verdict.outcome, verdict.why.clone()),

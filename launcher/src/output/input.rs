@@ -41,7 +41,7 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Input of a job whose first group has this many ranks.
+    /// Input of a job whose command line starts this many ranks.
     pub(super) fn new(stamp: Stamp, to: StdinTo, ranks: u32) -> Self {
         let expected = if matches!(to, StdinTo::All) { ranks as usize } else { 1 };
         Self { stamp, to, expected, readers: BTreeMap::new(), kept: Unacked::new(), at_end: false }

@@ -29,7 +29,7 @@ pub struct Style {
     pub dir: Option<PathBuf>,
     /// Who reads standard input.
     pub stdin: StdinTo,
-    /// Ranks of the first group.
+    /// Ranks that the command line starts.
     pub ranks: u32,
 }
 

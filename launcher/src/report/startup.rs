@@ -8,6 +8,7 @@ use muster_protocol::event::Event;
 pub(super) struct Startup {
     hosts: usize,
     ranks: u32,
+    worlds: u32,
     joined: usize,
     first_host: Option<u64>,
     last_host: Option<u64>,
@@ -20,13 +21,16 @@ pub(super) struct Startup {
 impl Startup {
     pub(super) fn note(&mut self, event: &Event, at_ms: u64) {
         match event {
-            Event::JobStarting { hosts, ranks, .. } => (self.hosts, self.ranks) = (*hosts, *ranks),
+            Event::JobStarting { hosts, ranks, worlds, .. } => {
+                (self.hosts, self.ranks, self.worlds) = (*hosts, *ranks, *worlds);
+            }
             Event::HostJoined { .. } => {
                 self.joined += 1;
                 self.first_host.get_or_insert(at_ms);
                 self.last_host = Some(at_ms);
             }
-            Event::GroupRunning { group: Group(0), .. } => self.running = Some(at_ms),
+            // When the last one does.
+            Event::GroupRunning { group, .. } if group.0 < self.worlds => self.running = Some(at_ms),
             Event::FenceDone { group: Group(0), bytes, .. } => self.fences.push((at_ms, *bytes)),
             Event::RankEnded { .. } => {
                 self.first_end.get_or_insert(at_ms);

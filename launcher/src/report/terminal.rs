@@ -20,12 +20,14 @@ pub(crate) struct Terminal {
     due_ms: Option<u64>,
     last: String,
     said_ms: u64,
+    /// Process groups of the command line.
+    worlds: u32,
 }
 
 impl Terminal {
     pub(crate) fn new() -> Self {
         let interactive = std::io::stderr().is_terminal();
-        Self { interactive, drawn: false, due_ms: Some(QUIET_MS), last: String::new(), said_ms: 0 }
+        Self { interactive, drawn: false, due_ms: Some(QUIET_MS), last: String::new(), said_ms: 0, worlds: 1 }
     }
 
     pub(crate) fn next_due_ms(&self) -> Option<u64> {
@@ -45,6 +47,7 @@ impl Terminal {
 
     pub(super) fn event(&mut self, event: &Event) {
         match event {
+            Event::JobStarting { worlds, .. } => self.worlds = *worlds,
             Event::RankStarted { .. } | Event::JobEnded { .. } => {
                 self.due_ms = None;
                 self.erase();
@@ -57,7 +60,11 @@ impl Terminal {
                 self.say(&format!("muster: host {host} could not end these processes: {}", list.join(", ")));
             }
             Event::FenceWaiting { group, seq, arrived, absent, silent_hosts } => {
-                let of = if group.0 == 0 { String::new() } else { format!(" of spawned group {group}") };
+                let of = match group.0 {
+                    0 => String::new(),
+                    world if world < self.worlds => format!(" of world {world}"),
+                    _ => format!(" of spawned group {group}"),
+                };
                 let names: Vec<String> = absent.iter().map(|(rank, host)| format!("{rank} on {host}")).collect();
                 let mut text =
                     format!("muster: fence {seq}{of}: {arrived} ranks wait, {} have not arrived", absent.len());

@@ -1,9 +1,9 @@
-//! From options to everything a run needs: hosts, key, plan and the first group's spec.
+//! From options to everything a run needs: hosts, key, plan and what the ranks of each world have in common.
 
 use muster_core::hosts::HostList;
-use muster_core::job::{JobSetup, SpecTooLarge, credit};
+use muster_core::job::{JobSetup, SpecTooLarge, World, credit};
 use muster_core::plan::{self, AppSpec, OnFailure, Plan, StdinTarget};
-use muster_protocol::message::{App, Bootstrap, EnvVar, HostEntry, PmixPlan, Rlimit, Spec, Stamp, StdinTo};
+use muster_protocol::message::{App, EnvVar, HostEntry, PmixPlan, Rlimit, Spec, Stamp, StdinTo};
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId};
 use muster_transport::identity::JobKey;
 
@@ -20,12 +20,12 @@ pub enum PrepareError {
     /// The ranks do not fit.
     #[error(transparent)]
     Plan(#[from] plan::PlanError),
-    /// The programs do not say how their ranks find each other.
+    /// A program does not say how its ranks find each other.
     #[error(transparent)]
     Ambiguous(#[from] plan::detect::Ambiguous),
     /// Nobody can be told of failures.
     #[error(
-        "--on-failure continue tells ranks of failures by PMIx, and these ranks get PMI; programs of Open MPI 5 take --bootstrap pmix, \
+        "--on-failure continue tells ranks of failures by PMIx, and some of these get PMI; programs of Open MPI 5 take --bootstrap pmix, \
          those that use no MPI --bootstrap none"
     )]
     CannotContinue,
@@ -63,15 +63,9 @@ pub fn place(options: &RunOptions, site: &Surroundings) -> Result<(Found, Plan),
     if found.hosts.len() > max as usize {
         return Err(PrepareError::TooManyHosts { hosts: found.hosts.len(), max });
     }
-    let mut plan = Plan::make(&options.spec, &found.hosts)?;
-    if plan.bootstrap == plan::Bootstrap::Auto
-        && let Some(sign) = program::find(&options.spec, site)?
-    {
-        plan.bootstrap = sign.bootstrap;
-        plan.bootstrap_because = Some(sign.because);
-        plan.pmix_preferred = sign.library;
-    }
-    if plan.on_failure == OnFailure::Continue && plan.bootstrap.serves_pmi() {
+    let signs = program::find(&options.spec, site)?;
+    let plan = Plan::make(&options.spec, &signs, &found.hosts)?;
+    if plan.on_failure == OnFailure::Continue && plan.worlds.iter().any(|world| world.bootstrap.serves_pmi()) {
         return Err(PrepareError::CannotContinue);
     }
     Ok((found, plan))
@@ -85,11 +79,7 @@ pub fn prepare(options: &RunOptions, site: &Surroundings, epoch: Epoch) -> Resul
     let stamp = Stamp { epoch, generation: Generation(0) };
     let setup = JobSetup {
         stamp,
-        spec: first_spec(options, &plan, epoch),
-        placed: plan.ranks.clone(),
-        // A program that links MPICH may well be run for its help text only; one of Open MPI that is not heard of has become
-        // as many jobs of one rank, and has exited well.
-        pmi_required: options.spec.bootstrap == plan::Bootstrap::Pmi || plan.bootstrap == plan::Bootstrap::Pmix,
+        worlds: worlds(options, &plan, epoch),
         on_failure: options.spec.on_failure,
         grace_ms: options.spec.grace_ms,
         hosts: found.hosts,
@@ -109,31 +99,46 @@ fn entries(hosts: &HostList, port: u16) -> Vec<HostEntry> {
     hosts.hosts().iter().enumerate().map(entry).collect()
 }
 
-fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
+/// The worlds of the plan: process groups whose processes are numbered on from one to the next.
+fn worlds(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Vec<World> {
+    let mut first_proc = 0;
+    let world = |(group, world): (u32, &plan::World)| {
+        let placed = world.placed.clone();
+        let ids = (Group(group), ProcId(first_proc));
+        first_proc += placed.len() as u32;
+        World { spec: spec_of(options, plan, world, ids, epoch), placed, insists: world.insists }
+    };
+    (0..).zip(&plan.worlds).map(world).collect()
+}
+
+fn spec_of(
+    options: &RunOptions,
+    plan: &Plan,
+    world: &plan::World,
+    (group, first_proc): (Group, ProcId),
+    epoch: Epoch,
+) -> Spec {
     let spec = &options.spec;
     let stdin = match spec.stdin {
         StdinTarget::None => StdinTo::Nobody,
         StdinTarget::All => StdinTo::All,
+        // Processes of the first world have the numbers of their ranks.
         StdinTarget::Rank(rank) => StdinTo::One(ProcId(rank)),
     };
-    let mut apps: Vec<App> = spec.apps.iter().map(app).collect();
+    let mut apps: Vec<App> = world.apps.iter().filter_map(|at| spec.apps.get(*at as usize)).map(app).collect();
     let env = take_common(&mut apps);
     Spec {
-        group: Group(0),
-        size: plan.world,
-        first_proc: ProcId(0),
+        group,
+        size: world.placed.len() as u32,
+        first_proc,
         members: HostSet::new(),
         apps,
-        bootstrap: match plan.bootstrap {
-            plan::Bootstrap::Pmix => Bootstrap::Pmix,
-            plan::Bootstrap::Auto | plan::Bootstrap::Pmi => Bootstrap::Pmi,
-            plan::Bootstrap::None => Bootstrap::None,
-        },
+        bootstrap: world.served(),
         // Short: old clients take its longest form from the room for values.
-        kvsname: match plan.bootstrap {
+        kvsname: match world.served() {
             // Whoever knows a PMIx namespace can act as one of its ranks.
-            plan::Bootstrap::Pmix => format!("muster-{}_0", JobKey::unguessable()),
-            _ => format!("kvs_{:x}_0", epoch.0),
+            muster_protocol::message::Bootstrap::Pmix => format!("muster-{}_{group}", JobKey::unguessable()),
+            _ => format!("kvs_{:x}_{group}", epoch.0),
         },
         mapping: None,
         universe_size: -1,
@@ -144,12 +149,13 @@ fn first_spec(options: &RunOptions, plan: &Plan, epoch: Epoch) -> Spec {
         window_bytes: credit::of_first(plan.world),
         job: spec.job.clone(),
         env,
-        pmix: (plan.bootstrap == plan::Bootstrap::Pmix).then(|| PmixPlan {
+        pmix: (world.bootstrap == plan::Bootstrap::Pmix).then(|| PmixPlan {
             library: spec.pmix_library.clone(),
             tolerant: spec.on_failure == OnFailure::Continue,
-            preferred: plan.pmix_preferred.clone(),
+            preferred: world.pmix_preferred.clone(),
             ..PmixPlan::default()
         }),
+        spawned_by: None,
     }
 }
 
@@ -193,11 +199,37 @@ mod tests {
     #[test]
     fn variables_of_all_programs_are_sent_once_and_before_their_own() {
         let args = ["-genv", "A", "1", "-unset-env", "B", "-n", "1", "x", ":", "-n", "1", "-env", "C", "2", "y"];
-        let spec = prepared(&args, &[]).unwrap().setup.spec;
+        let spec = prepared(&args, &[]).unwrap().setup.worlds.remove(0).spec;
         let var = |name: &str, value: Option<&str>| EnvVar { name: name.into(), value: value.map(Into::into) };
         assert_eq!(spec.env, [var("B", None), var("A", Some("1"))]);
         let own: Vec<_> = spec.apps.into_iter().map(|app| app.env).collect();
         assert_eq!(own, [vec![], vec![var("C", Some("2"))]]);
+    }
+
+    #[test]
+    fn programs_of_different_bootstraps_are_worlds_of_their_own() {
+        let args = "--bootstrap pmix -n 2 x : --bootstrap none -n 1 monitor : -n 1 y : --bootstrap pmi -n 1 z";
+        let refused = |args: &str| prepared(&args.split(' ').collect::<Vec<_>>(), &[]).err().map(|e| e.to_string());
+        let why = refused(&format!("--oversubscribe {args}")).expect("nobody knows y");
+        assert!(why.starts_with("nothing tells the bootstrap of program 3 (y), and the others differ: "), "{why}");
+        let args = args.replace("-n 1 y", "--bootstrap pmix -n 1 y");
+        let args: Vec<&str> = ["--oversubscribe", "--stdin", "2"].into_iter().chain(args.split(' ')).collect();
+        let setup = prepared(&args, &[]).unwrap().setup;
+        let shape = |world: &World| {
+            let programs: Vec<&str> = world.spec.apps.iter().map(|app| app.argv[0].as_str()).collect();
+            let spec = &world.spec;
+            (spec.group.0, spec.first_proc.0, spec.size, spec.kvsname.clone(), programs.join(" "), world.insists)
+        };
+        let worlds: Vec<_> = setup.worlds.iter().map(shape).collect();
+        let want = [(0, 0, 3, "x y", true), (1, 3, 1, "monitor", false), (2, 4, 1, "z", true)].map(
+            |(group, first, size, programs, insists)| {
+                (group, first, size, format!("kvs_7_{group}"), programs.to_owned(), insists)
+            },
+        );
+        assert_eq!(worlds, want);
+        assert!(setup.worlds.iter().all(|world| world.spec.stdin == StdinTo::One(ProcId(2))));
+        assert!(refused("--on-failure continue --bootstrap pmix x : --bootstrap pmi -n 1 y").is_some());
+        assert!(refused("--on-failure continue --bootstrap pmix -n 1 x : --bootstrap none -n 1 y").is_none());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which bootstrap the programs of a job need, as far as this machine has them.
 //!
-//! A program that is not here, or whose files do not tell, says nothing: the job is then started as before, with PMI, which a
-//! program may leave alone.
+//! A program that is not here, or whose files do not tell, says nothing: it is then started as the others are, or with PMI, which
+//! a program may leave alone.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use muster_core::plan::detect::{self, Ambiguous, PythonRun, Sign};
-use muster_core::plan::{AppSpec, JobSpec};
+use muster_core::plan::{AppSpec, Bootstrap, JobSpec};
 
 use super::elf;
 use crate::discover::Surroundings;
@@ -24,13 +24,16 @@ const DEPTH_MAX: u32 = 4;
 /// Where the loader looks when nothing else is said.
 const LIBRARY_FOLDERS: [&str; 5] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"];
 
-/// What the programs of a job need; none when nothing tells.
+/// What each program of a job needs; none when nothing tells, or when the user has said it.
 ///
 /// # Errors
-/// When they contradict each other.
-pub(crate) fn find(spec: &JobSpec, site: &Surroundings) -> Result<Option<Sign>, Ambiguous> {
-    let signs = spec.apps.iter().flat_map(|app| Look::new(app, site).program(&app.argv)).collect();
-    detect::decide(signs)
+/// When the signs of one program contradict each other.
+pub(crate) fn find(spec: &JobSpec, site: &Surroundings) -> Result<Vec<Option<Sign>>, Ambiguous> {
+    let sign = |app: &AppSpec| match app.bootstrap {
+        Bootstrap::Auto => detect::decide(app.program(), Look::new(app, site).program(&app.argv)),
+        _ => Ok(None),
+    };
+    spec.apps.iter().map(sign).collect()
 }
 
 /// A look at one program.

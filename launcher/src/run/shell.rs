@@ -12,7 +12,7 @@ use muster_protocol::Frame;
 use muster_protocol::event::Event;
 use muster_protocol::hello::Role;
 use muster_protocol::limits::{HEARTBEAT_PERIOD_MS, LAUNCHER_QUEUE_INPUTS_MAX};
-use muster_protocol::message::{Adopt, Heartbeat, HostEntry};
+use muster_protocol::message::{Adopt, Heartbeat, HostEntry, StdinTo};
 use muster_sys::clock::boottime_ms;
 use muster_sys::{signal_count, signals};
 use muster_transport::dial::Dialer;
@@ -126,8 +126,8 @@ impl Shell {
         let style = Style {
             label: options.spec.output.label,
             dir: options.spec.output.dir.as_ref().map(Into::into),
-            stdin: prepared.setup.spec.stdin,
-            ranks: prepared.setup.spec.size,
+            stdin: prepared.setup.worlds.first().map_or(StdinTo::Nobody, |world| world.spec.stdin),
+            ranks: prepared.plan.world,
         };
         let mut node = TreeNode::new(None, stamp);
         let connect_timeout_ms = options.spec.connect_timeout_ms;

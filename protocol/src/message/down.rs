@@ -219,6 +219,9 @@ pub struct Spec {
     /// For ranks that use PMIx.
     #[n(16)]
     pub pmix: Option<PmixPlan>,
+    /// The process group whose rank has spawned this one; none: the command line names its programs.
+    #[n(17)]
+    pub spawned_by: Option<Group>,
 }
 
 /// One rank on one host.

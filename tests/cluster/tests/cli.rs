@@ -283,6 +283,10 @@ fn a_plan_needs_no_key_and_no_agent() {
     PROGRAM  DIRECTORY      COMMAND
     1        /data          ./solve in.dat
     2        (the agent's)  ./watch
+
+    PROGRAM  WORLD  BOOTSTRAP  WHY
+    1        0      auto       nothing is known of it
+    2        0      auto       nothing is known of it
     ");
     let json = plan(&["--json", "-H", "h1:2,h2:2", "--placement", "cyclic", "true"]);
     let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");

@@ -144,6 +144,58 @@ fn sessions_of_open_mpi_5_are_served_by_its_own_library() {
     rig.assert_clean(&[]);
 }
 
+/// A program's command line in a job of several.
+fn segment(options: &[&str], family: Family, program: &str) -> Vec<String> {
+    let program = family.program(program).expect("built").to_string_lossy().into_owned();
+    options.iter().map(|option| (*option).to_owned()).chain([program]).collect()
+}
+
+#[test]
+fn programs_of_different_mpis_are_worlds_of_their_own() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let mixed = |open: &str, mpich: &str| {
+        let mut words = segment(&["-n", "2"], Family::OpenMpi4, open);
+        words.extend([":".to_owned()].into_iter().chain(segment(&["-n", "2"], Family::Mpich5, mpich)));
+        let monitor =
+            "echo rank $MUSTER_RANK of $MUSTER_WORLD_SIZE on $MUSTER_HOST, ${PMI_RANK-no PMI}, ${PMIX_RANK-no PMIx}";
+        let monitor = [":", "--bootstrap", "none", "-n", "1", "sh", "-c", monitor];
+        words.extend(monitor.map(str::to_owned));
+        let options = ["--placement", "cyclic", "-l"];
+        rig.muster("h0:3,h1:2", &options).args(words)
+    };
+    let program =
+        |host: u32, of: &str, rank: u32| format!("[{of}] rank {rank} of 2 on h{host}, local 0 of 1, program 0");
+    let want = [
+        program(0, "0", 0),
+        program(1, "0", 1),
+        program(0, "1.0", 0),
+        program(1, "1.0", 1),
+        "[2.0] rank 0 of 1 on h0, no PMI, no PMIx".to_owned(),
+    ];
+    assert_eq!(rig.lines(mixed("placement", "placement")), want);
+    rig.assert_clean(&[]);
+    // A crash in either of them ends both.
+    for (open, mpich, by) in [("segv", "init_pause", "rank 0"), ("init_pause", "segv", "rank 0 of world 1")] {
+        let output = rig.run(mixed(open, mpich));
+        let message = said(&output);
+        let wanted = format!("muster: {by} on h0 was killed by SIGSEGV (signal 11)");
+        assert_eq!((output.status.code(), message.as_str()), (Some(139), wanted.as_str()), "{}", output.stderr_text());
+    }
+    // Each spawns ranks of its own kind.
+    let child = |family: Family| family.program("spawn_child").expect("built").to_string_lossy().into_owned();
+    let spawning = |options: &[&str], family: Family| {
+        segment(options, family, "spawn_parent").into_iter().chain([child(family), "1".to_owned()])
+    };
+    let words: Vec<String> = spawning(&["-n", "1"], Family::OpenMpi4)
+        .chain([":".to_owned()])
+        .chain(spawning(&["-n", "1"], Family::Mpich5))
+        .collect();
+    let lines = rig.lines(rig.muster("h0:1,h1:3", &[]).args(words));
+    assert_eq!(lines, ["child 0 on h1 among 2", "child 0 on h1 among 2", "spawned 1: ok", "spawned 1: ok"]);
+    // MPICH's shared memory has no folder of the job: what a killed rank leaves of it stays.
+    rig.assert_clean(&["/dev/shm/mpich_shm"]);
+}
+
 #[test]
 fn two_jobs_share_their_hosts() {
     let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));

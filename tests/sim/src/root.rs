@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use muster_core::exit::Outcome;
 use muster_core::hosts::{HostList, HostSpec, Origin};
-use muster_core::job::{Cause, Job, JobAct, JobSetup};
+use muster_core::job::{Cause, Job, JobAct, JobSetup, World};
 use muster_core::plan::{OnFailure, Placed};
 use muster_core::tree::{Act, TreeNode};
 use muster_protocol::event::Event;
@@ -46,7 +46,9 @@ impl Root {
         let hosts = (0..scenario.hosts).map(entry).collect();
         tree.adopt(Adopt { hosts, radix: scenario.radix }, 0);
         let setup = setup(scenario);
-        let mute = (0..).zip(&setup.placed).filter(|(_, at)| scenario.mute.contains(&at.host));
+        let mute = (0..)
+            .zip(setup.worlds.iter().flat_map(|world| &world.placed))
+            .filter(|(_, at)| scenario.mute.contains(&at.host));
         let owed = mute.map(|(proc, _)| ProcId(proc)).collect();
         let job = Job::new(setup);
         let radix = scenario.radix;
@@ -134,9 +136,7 @@ fn setup(scenario: &Scenario) -> JobSetup {
     JobSetup {
         stamp: STAMP,
         hosts,
-        spec: spec(placed.len() as u32),
-        placed,
-        pmi_required: true,
+        worlds: vec![World { spec: spec(placed.len() as u32), placed, insists: true }],
         on_failure: OnFailure::End,
         grace_ms: scenario.grace_ms,
     }
@@ -161,5 +161,6 @@ fn spec(size: u32) -> Spec {
         job: "sim".to_owned(),
         env: Vec::new(),
         pmix: None,
+        spawned_by: None,
     }
 }

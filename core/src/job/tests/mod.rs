@@ -10,6 +10,7 @@ mod property;
 mod query;
 mod spawned;
 mod survival;
+mod worlds;
 
 use muster_protocol::event::Event;
 use muster_protocol::frame::EVERY_HOST;
@@ -20,7 +21,7 @@ use muster_protocol::message::{
 use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, ProcId, Rank};
 
 use super::machine::Stage;
-use super::{Cause, Job, JobAct, JobSetup};
+use super::{Cause, Job, JobAct, JobSetup, World};
 use crate::exit::Outcome;
 use crate::hosts::{HostList, HostSpec, Origin};
 use crate::plan::{OnFailure, Placed};
@@ -47,6 +48,7 @@ fn spec(size: u32, bootstrap: Bootstrap) -> Spec {
         job: "j".into(),
         env: Vec::new(),
         pmix: None,
+        spawned_by: None,
     }
 }
 
@@ -70,17 +72,9 @@ impl Bench {
             list.add(HostSpec { name, address: None, slots: 2, max_slots: None, port: None, origin }).unwrap();
         }
         let placed = (0..ranks).map(|r| Placed { host: HostIndex(r % hosts), local_rank: r / hosts, app: 0 }).collect();
-        let pmi_required = bootstrap == Bootstrap::Pmi;
-        let spec = spec(ranks, bootstrap);
-        let job = Job::new(JobSetup {
-            stamp: STAMP,
-            hosts: list,
-            spec,
-            placed,
-            pmi_required,
-            on_failure,
-            grace_ms: GRACE_MS,
-        });
+        let insists = bootstrap == Bootstrap::Pmi;
+        let worlds = vec![World { spec: spec(ranks, bootstrap), placed, insists }];
+        let job = Job::new(JobSetup { stamp: STAMP, hosts: list, worlds, on_failure, grace_ms: GRACE_MS });
         Self { job, acts: Vec::new() }
     }
 

@@ -18,7 +18,7 @@ fn specs(bench: &Bench) -> Vec<Spec> {
 /// A job whose first group has the windows that the launcher gives it.
 fn with_windows(hosts: u32, ranks: u32) -> Bench {
     let mut bench = Bench::new(hosts, ranks, Bootstrap::Pmi);
-    bench.job.setup.spec.window_bytes = credit::of_first(ranks);
+    bench.job.setup.worlds[0].spec.window_bytes = credit::of_first(ranks);
     bench.all_joined()
 }
 
@@ -71,9 +71,9 @@ fn children_inherit_from_the_program_of_the_rank_that_spawns_them() {
         wdir: Some(format!("/{name}")),
         env: vec![EnvVar { name: "WHO".into(), value: Some(name.into()) }],
     };
-    bench.job.setup.spec.apps = vec![program("ocean"), program("ice")];
-    bench.job.setup.spec.env = vec![EnvVar { name: "ALL".into(), value: None }];
-    for (rank, placed) in bench.job.setup.placed.iter_mut().enumerate() {
+    bench.job.setup.worlds[0].spec.apps = vec![program("ocean"), program("ice")];
+    bench.job.setup.worlds[0].spec.env = vec![EnvVar { name: "ALL".into(), value: None }];
+    for (rank, placed) in bench.job.setup.worlds[0].placed.iter_mut().enumerate() {
         placed.app = u32::from(rank >= 2);
     }
     let mut bench = bench.all_joined();
@@ -172,7 +172,7 @@ fn a_group_that_no_frame_takes_is_refused_and_the_job_goes_on() {
     let mut bench = Bench::new(2, 2, Bootstrap::Pmi);
     // The variables that all programs inherit count once.
     let value = Some("v".repeat(limits::CONTROL_PAYLOAD_BYTES_MAX as usize / 2));
-    bench.job.setup.spec.apps[0].env = vec![EnvVar { name: "LARGE".into(), value }];
+    bench.job.setup.worlds[0].spec.apps[0].env = vec![EnvVar { name: "LARGE".into(), value }];
     assert_eq!(bench.job.setup.check(), Ok(()));
     let mut bench = bench.all_joined();
     bench.init(0);
@@ -191,6 +191,7 @@ fn a_group_that_no_frame_takes_is_refused_and_the_job_goes_on() {
     let Answer::Denied { why } = &second.answer else { panic!("{second:?}") };
     assert!(why.starts_with("the programs with their arguments and variables take 41"), "{why}");
     assert!(bench.job.running());
-    bench.job.setup.spec.apps[0].argv = vec!["a".repeat(5_000_000)];
+    let mut bench = Bench::new(2, 2, Bootstrap::Pmi);
+    bench.job.setup.worlds[0].spec.apps[0].argv = vec!["a".repeat(5_000_000)];
     assert!(bench.job.setup.check().is_err());
 }

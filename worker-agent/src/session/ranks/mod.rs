@@ -15,8 +15,8 @@ use muster_core::pmi::Server;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    BadPayload, CallAnswer, Dead, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase, ProcEnd,
-    ProcExit, ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
+    BadPayload, Bootstrap, CallAnswer, Dead, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase,
+    ProcEnd, ProcExit, ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
 
@@ -254,7 +254,7 @@ impl Ranks {
         let (group, local) = (state.group, state.local);
         if state.pmi {
             self.acts.push(RankAct::PmiDrain(proc));
-        } else if self.pmix.is_some() {
+        } else if self.groups.get(&group).is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix) {
             self.with_pmix(|server, out| server.exited(group, local, out));
         } else {
             self.finish(proc, convert::end(status), maxrss_kib);

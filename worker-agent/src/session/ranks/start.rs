@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use muster_core::plan::{RankFacts, base_env, own_env};
 use muster_core::pmi::{GroupSetup, LocalRank, Server};
+use muster_protocol::ProcId;
 use muster_protocol::message::{App, Bootstrap, ProcEnd, Share, Spec, StartStage, StdinTo};
-use muster_protocol::{Group, ProcId};
 
 use super::super::convert;
 use super::{LocalGroup, LocalProc, RankAct, Ranks};
@@ -90,7 +90,7 @@ impl Ranks {
             mapping: spec.mapping.clone(),
             universe_size: u32::try_from(spec.universe_size).ok(),
             preput,
-            spawner: (spec.group != Group(0)).then(|| self.specs.get(&Group(0)).map(|s| s.kvsname.clone())).flatten(),
+            spawner: spec.spawned_by.and_then(|by| self.specs.get(&by)).map(|s| s.kvsname.clone()),
         };
         Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
     }
@@ -118,7 +118,7 @@ impl Ranks {
             host: &share.host_name,
             reachable_as: &share.reachable_as,
             bootstrap: convert::bootstrap(spec.bootstrap),
-            spawned: spec.group != Group(0),
+            spawned: spec.spawned_by.is_some(),
             apps: spec.pmix.as_ref().map_or(&[], |p| &p.apps),
             kvsname: &spec.kvsname,
             universe: u32::try_from(spec.universe_size).unwrap_or(0),
@@ -148,7 +148,7 @@ impl Ranks {
 mod tests {
     use muster_core::plan::{self, rank_env};
     use muster_protocol::message::{EnvVar, ProcShare, Stamp};
-    use muster_protocol::{Epoch, Generation, HostIndex, HostSet, Rank};
+    use muster_protocol::{Epoch, Generation, Group, HostIndex, HostSet, Rank};
 
     use super::super::PmixSite;
     use super::*;
@@ -177,6 +177,7 @@ mod tests {
             job: "j".into(),
             env: Vec::new(),
             pmix: None,
+            spawned_by: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The ranks of one host without processes and sockets.
 
 use muster_protocol::frame::FLAG_FIRST;
-use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, ProcShare, StdinTo};
+use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, PmixPlan, ProcShare, StdinTo};
 use muster_protocol::{Epoch, Generation, HostSet};
 
 use super::*;
@@ -9,16 +9,15 @@ use super::*;
 const STAMP: Stamp = Stamp { epoch: Epoch(1), generation: Generation(0) };
 const ME: HostIndex = HostIndex(0);
 
-/// A group of one rank, which has entered its first fence.
-fn in_a_fence() -> Ranks {
-    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+/// A group of one rank, here.
+fn open(ranks: &mut Ranks, group: u32, bootstrap: Bootstrap) {
     let spec = Spec {
-        group: Group(0),
+        group: Group(group),
         size: 1,
-        first_proc: ProcId(0),
+        first_proc: ProcId(group),
         members: HostSet::first(1),
         apps: vec![App { argv: vec!["program".into()], wdir: None, env: Vec::new() }],
-        bootstrap: Bootstrap::Pmi,
+        bootstrap,
         kvsname: "kvs".into(),
         mapping: None,
         universe_size: -1,
@@ -29,10 +28,11 @@ fn in_a_fence() -> Ranks {
         window_bytes: 1 << 16,
         job: "j".into(),
         env: Vec::new(),
-        pmix: None,
+        pmix: (bootstrap == Bootstrap::Pmix).then(PmixPlan::default),
+        spawned_by: None,
     };
     let share = Share {
-        group: Group(0),
+        group: Group(group),
         procs: vec![ProcShare { rank: Rank(0), app: 0, cpus: Vec::new() }],
         node_rank: 0,
         nodes: 1,
@@ -42,6 +42,12 @@ fn in_a_fence() -> Ranks {
     for frame in [STAMP.to_all(&spec), STAMP.frame(ME, &share)] {
         ranks.frame(&frame, 0).unwrap();
     }
+}
+
+/// Such a group whose rank has entered its first fence.
+fn in_a_fence() -> Ranks {
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+    open(&mut ranks, 0, Bootstrap::Pmi);
     ranks.pmi_input(ProcId(0), b"cmd=init pmi_version=1 pmi_subversion=1\ncmd=barrier_in\n");
     let acts = ranks.take_acts();
     assert!(acts.iter().any(|act| matches!(act, RankAct::Fence(Group(0), 0, _))), "{acts:?}");
@@ -103,4 +109,21 @@ fn a_rank_that_had_ended_before_the_order_was_not_killed_by_it() {
     });
     let exits: Vec<_> = exits.flatten().collect();
     assert_eq!(exits.iter().map(|e| e.killed).collect::<Vec<_>>(), [false]);
+}
+
+#[test]
+fn the_end_of_ranks_beside_a_world_of_pmix_is_told_without_its_server() {
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+    for (group, bootstrap) in [(0, Bootstrap::Pmix), (1, Bootstrap::None), (2, Bootstrap::Pmi)] {
+        open(&mut ranks, group, bootstrap);
+    }
+    for proc in [1, 2] {
+        ranks.report(Report::Exited { proc: ProcId(proc), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+    }
+    let told = |act: RankAct| match act {
+        RankAct::Up(frame) if frame.header.kind == Kind::Exits => Exits::read(&frame).unwrap().procs,
+        _ => Vec::new(),
+    };
+    let told: Vec<ProcId> = ranks.take_acts().into_iter().flat_map(told).map(|exit| exit.proc).collect();
+    assert_eq!(told, [ProcId(1), ProcId(2)]);
 }

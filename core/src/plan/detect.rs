@@ -9,6 +9,8 @@ pub struct Sign {
     pub bootstrap: Bootstrap,
     /// The sign, for people: "./a.out links libmpi.so.40 (Open MPI)".
     pub because: String,
+    /// Whether the program itself links it. What a script starts or imports, or what a wrapper is given, may not be used at all.
+    pub certain: bool,
     /// The PMIx library of the program's own MPI, when it had better serve it.
     pub library: Option<String>,
 }
@@ -31,7 +33,12 @@ const LIBRARIES: [(&str, Bootstrap, &str); 10] = [
 pub fn of_library(file: &str, soname: &str) -> Option<Sign> {
     let is = |name: &str| soname.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     let (_, bootstrap, family) = LIBRARIES.iter().find(|(name, ..)| is(name))?;
-    Some(Sign { bootstrap: *bootstrap, because: format!("{file} links {soname} ({family})"), library: None })
+    Some(Sign {
+        bootstrap: *bootstrap,
+        because: format!("{file} links {soname} ({family})"),
+        certain: true,
+        library: None,
+    })
 }
 
 /// Whether a `libmpi` that needs this library is Open MPI's from 5.0 on. Their sessions need a server of their own PMIx series (5.x): 4.2
@@ -62,6 +69,23 @@ pub enum PythonRun {
     Code(String),
 }
 
+/// The text that a shell is asked to run.
+pub fn shell_code(argv: &[String]) -> Option<&str> {
+    let (shell, args) = argv.split_first()?;
+    let name = shell.rsplit('/').next().unwrap_or(shell);
+    if !["sh", "bash", "dash", "ash", "ksh", "zsh"].contains(&name) {
+        return None;
+    }
+    let flag = args.iter().position(|a| a.starts_with('-') && !a.starts_with("--") && a.ends_with('c'))?;
+    args.get(flag + 1).map(String::as_str)
+}
+
+/// The words of a wrapper's command line that may begin the command that it wraps, by their positions: `numactl -l ./a.out`,
+/// `env A=1 ./a.out`, `timeout 5 ./a.out`.
+pub fn wrapped(argv: &[String]) -> impl Iterator<Item = usize> {
+    (1..argv.len()).filter(|at| !argv[*at].starts_with('-') && !argv[*at].contains('='))
+}
+
 /// Options of Python that take the next word.
 const PYTHON_VALUES: [&str; 3] = ["-W", "-X", "--check-hash-based-pycs"];
 
@@ -79,6 +103,13 @@ pub fn python_run(args: &[String]) -> Option<PythonRun> {
         match arg.as_str() {
             "-m" => return args.next().cloned().map(PythonRun::Module),
             "-c" => return args.next().cloned().map(PythonRun::Code),
+            // Options of one letter may be written together.
+            joined if !joined.starts_with("--") && joined.starts_with('-') && joined.ends_with('m') => {
+                return args.next().cloned().map(PythonRun::Module);
+            }
+            joined if !joined.starts_with("--") && joined.starts_with('-') && joined.ends_with('c') => {
+                return args.next().cloned().map(PythonRun::Code);
+            }
             option if PYTHON_VALUES.contains(&option) => _ = args.next(),
             option if option.starts_with('-') => {}
             script => return Some(PythonRun::Script(script.to_owned())),
@@ -195,7 +226,16 @@ mod tests {
         assert_eq!(python_run(&words("-u -W ignore a.py -m x")), script("a.py"));
         assert_eq!(python_run(&words("-m mpi4py.bench hello")), Some(PythonRun::Module("mpi4py.bench".into())));
         assert_eq!(python_run(&words("-c import")), Some(PythonRun::Code("import".into())));
+        assert_eq!(python_run(&words("-um mpi4py.bench")), Some(PythonRun::Module("mpi4py.bench".into())));
         assert_eq!(python_run(&words("-i")), None);
+    }
+
+    #[test]
+    fn a_wrapper_is_looked_behind() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(wrapped(&words("env -i A=1 ./a.out x")).collect::<Vec<_>>(), [3, 4]);
+        let code = |shell: &str| shell_code(&[shell.to_owned(), "-ec".into(), "./a.out".into()]).map(str::to_owned);
+        assert_eq!((code("/bin/bash").as_deref(), code("./a.out")), (Some("./a.out"), None));
     }
 
     #[test]

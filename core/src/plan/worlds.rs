@@ -18,6 +18,8 @@ pub struct Choice {
     pub bootstrap: Bootstrap,
     /// Why.
     pub because: Ground,
+    /// Whether that is beyond doubt.
+    pub certain: bool,
 }
 
 /// Why a program gets its bootstrap.
@@ -94,11 +96,13 @@ impl World {
 /// where they agree.
 pub(super) fn choose(apps: &[AppSpec], signs: &[Option<Sign>]) -> Result<Vec<Choice>, Unclear> {
     let known = |(at, app): (usize, &AppSpec)| match (app.bootstrap, signs.get(at).and_then(Option::as_ref)) {
-        (Bootstrap::Auto, Some(sign)) => {
-            Some(Choice { bootstrap: sign.bootstrap, because: Ground::Found(sign.because.clone()) })
-        }
+        (Bootstrap::Auto, Some(sign)) => Some(Choice {
+            bootstrap: sign.bootstrap,
+            because: Ground::Found(sign.because.clone()),
+            certain: sign.certain,
+        }),
         (Bootstrap::Auto, None) => None,
-        (bootstrap, _) => Some(Choice { bootstrap, because: Ground::Asked }),
+        (bootstrap, _) => Some(Choice { bootstrap, because: Ground::Asked, certain: true }),
     };
     let known: Vec<Option<Choice>> = apps.iter().enumerate().map(known).collect();
     // The first program of each kind. One without a bootstrap says nothing about the others: it is asked for beside ranks of an MPI.
@@ -110,8 +114,8 @@ pub(super) fn choose(apps: &[AppSpec], signs: &[Option<Sign>]) -> Result<Vec<Cho
     }
     let unknown = known.iter().position(Option::is_none);
     let others = match (kinds.as_slice(), unknown) {
-        ([], _) => Choice { bootstrap: Bootstrap::Auto, because: Ground::Nothing },
-        ([(_, only)], _) => Choice { bootstrap: only.bootstrap, because: Ground::Others },
+        ([], _) => Choice { bootstrap: Bootstrap::Auto, because: Ground::Nothing, certain: false },
+        ([(_, only)], _) => Choice { bootstrap: only.bootstrap, because: Ground::Others, certain: false },
         (_, Some(at)) => {
             let others =
                 kinds.iter().map(|(at, kind)| format!("program {} has {} ({})", at + 1, kind.bootstrap, kind.because));
@@ -141,7 +145,7 @@ pub(super) fn divide(
                 bootstrap: choice.bootstrap,
                 // A program that links MPICH may well be run for its help text only; one of Open MPI that is not heard of has
                 // become as many jobs of one rank, and has exited well.
-                insists: choice.bootstrap == Bootstrap::Pmix,
+                insists: false,
                 pmix_preferred: None,
                 apps: Vec::new(),
                 app_ranks: Vec::new(),
@@ -151,7 +155,10 @@ pub(super) fn divide(
         });
         let world = &mut worlds[index];
         home.push((index, world.apps.len() as u32));
-        world.insists |= app.bootstrap == Bootstrap::Pmi;
+        // A program that links MPICH may well be run for its help text only; one of Open MPI that is not heard of has become as
+        // many jobs of one rank, and has ended well.
+        let linked = choice.bootstrap == Bootstrap::Pmix && choice.certain;
+        world.insists |= app.bootstrap == Bootstrap::Pmi || linked;
         if let (Ground::Found(_), Some(Some(sign))) = (&choice.because, signs.get(at)) {
             world.pmix_preferred = world.pmix_preferred.take().or_else(|| sign.library.clone());
         }

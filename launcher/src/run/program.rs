@@ -62,6 +62,20 @@ impl<'a> Look<'a> {
     }
 
     fn program(&mut self, argv: &[String]) -> Vec<Sign> {
+        let signs = self.own(argv);
+        if signs.is_empty() { self.behind(argv) } else { signs }
+    }
+
+    /// What the command that a wrapper is given says.
+    fn behind(&mut self, argv: &[String]) -> Vec<Sign> {
+        if let Some(code) = detect::shell_code(argv) {
+            return self.words(code);
+        }
+        let begins = detect::wrapped(argv).find(|at| self.executable(&argv[*at]).is_some());
+        begins.map_or_else(Vec::new, |at| uncertain(self.program(&argv[at..])))
+    }
+
+    fn own(&mut self, argv: &[String]) -> Vec<Sign> {
         let Some((name, args)) = argv.split_first() else { return Vec::new() };
         let Some(path) = self.executable(name) else { return Vec::new() };
         if detect::is_python(name) {
@@ -130,14 +144,17 @@ impl<'a> Look<'a> {
 
     /// The programs that a shell script may start.
     fn script(&mut self, path: &Path) -> Vec<Sign> {
-        let Some(text) = text(path) else { return Vec::new() };
+        text(path).map_or_else(Vec::new, |text| self.words(&text))
+    }
+
+    fn words(&mut self, script: &str) -> Vec<Sign> {
         let mut signs = Vec::new();
-        for word in detect::script_words(&text) {
+        for word in detect::script_words(script) {
             if let Some(program) = self.executable(word).filter(|p| interpreted(p).is_none()) {
                 signs.extend(self.file(&program, word, 0));
             }
         }
-        signs
+        uncertain(signs)
     }
 
     fn python(&mut self, python: &Path, args: &[String]) -> Vec<Sign> {
@@ -184,7 +201,7 @@ impl<'a> Look<'a> {
             let shown = format!("{shown} imports mpi4py, whose {name}");
             signs.extend(self.file(&module, &shown, 0).into_iter().filter(|s| found.is_none_or(|f| f == s.bootstrap)));
         }
-        signs
+        uncertain(signs)
     }
 
     /// The MPI library that mpi4py finds.
@@ -197,6 +214,11 @@ impl<'a> Look<'a> {
         let loaded = NAMES.iter().filter_map(|name| self.library(package, &[], name));
         asked.chain(beside).chain(loaded).find(|path| path.is_file())
     }
+}
+
+/// Signs of something that may not be used.
+fn uncertain(signs: Vec<Sign>) -> Vec<Sign> {
+    signs.into_iter().map(|sign| Sign { certain: false, ..sign }).collect()
 }
 
 fn entries(folder: &Path) -> Vec<PathBuf> {

@@ -58,14 +58,42 @@ fn key_field(key: &CStr) -> [c_char; abi::KEY_BYTES] {
     field
 }
 
-/// Memory that values point to. What it holds does not move when it is moved itself.
-#[expect(dead_code, reason = "kept for its memory only, which the library reads")]
+/// Memory that values point to. It is held by the very pointers that the values have: an owner would claim it for itself alone each
+/// time it is moved, and theirs would be valid no longer.
 enum Kept {
-    Text(CString),
-    Bytes(Vec<u8>),
-    Proc(Box<Proc>),
-    Infos(Box<DataArray>, Infos),
-    Procs(Box<DataArray>, Vec<Proc>),
+    Text(*mut c_char),
+    Bytes(*mut [u8]),
+    Proc(*mut Proc),
+    Infos(*mut DataArray, *mut Infos),
+    Procs(*mut DataArray, *mut [Proc]),
+}
+
+impl Kept {
+    fn text(text: CString) -> (Self, *mut c_char) {
+        let pointer = text.into_raw();
+        (Self::Text(pointer), pointer)
+    }
+
+    fn bytes(bytes: Vec<u8>) -> (Self, ByteObject) {
+        let size = bytes.len();
+        let pointer = Box::into_raw(bytes.into_boxed_slice());
+        (Self::Bytes(pointer), ByteObject { bytes: pointer.cast(), size })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // SAFETY: each pointer was made from a box, or from a text, of this type, which nothing else frees.
+        unsafe {
+            match *self {
+                Self::Text(text) => drop(CString::from_raw(text)),
+                Self::Bytes(bytes) => drop(Box::from_raw(bytes)),
+                Self::Proc(proc) => drop(Box::from_raw(proc)),
+                Self::Infos(array, infos) => drop((Box::from_raw(array), Box::from_raw(infos))),
+                Self::Procs(array, procs) => drop((Box::from_raw(array), Box::from_raw(procs))),
+            }
+        }
+    }
 }
 
 /// An array of keys with values.
@@ -127,8 +155,9 @@ impl Infos {
     /// When it has a zero byte inside.
     pub fn text(&mut self, key: &CStr, value: &str) -> Result<(), BadValue> {
         let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
-        self.add(key, kind::STRING, |data| data.string = text.as_ptr().cast_mut());
-        self.kept.push(Kept::Text(text));
+        let (kept, text) = Kept::text(text);
+        self.add(key, kind::STRING, |data| data.string = text);
+        self.kept.push(kept);
         Ok(())
     }
 
@@ -159,9 +188,9 @@ impl Infos {
 
     /// A process.
     pub fn proc(&mut self, key: &CStr, value: Proc) {
-        let mut boxed = Box::new(value);
-        self.add(key, kind::PROC, |data| data.proc = &raw mut *boxed);
-        self.kept.push(Kept::Proc(boxed));
+        let value = Box::into_raw(Box::new(value));
+        self.add(key, kind::PROC, |data| data.proc = value);
+        self.kept.push(Kept::Proc(value));
     }
 
     /// Bytes that the library may keep: then it frees them, and says so by a null pointer in place of theirs.
@@ -185,27 +214,27 @@ impl Infos {
     pub fn map(&mut self, key: &CStr, value: &str) -> Result<(), BadValue> {
         let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
         // Its terminator belongs to it.
-        let mut bytes = text.into_bytes_with_nul();
-        let object = ByteObject { bytes: bytes.as_mut_ptr().cast(), size: bytes.len() };
+        let (kept, object) = Kept::bytes(text.into_bytes_with_nul());
         self.add(key, kind::REGEX, |data| data.bytes = object);
-        self.kept.push(Kept::Bytes(bytes));
+        self.kept.push(kept);
         Ok(())
     }
 
     /// An array of keys with values.
     pub fn infos(&mut self, key: &CStr, mut value: Infos) {
-        let array = DataArray { kind: kind::INFO, size: value.len(), array: value.pointer().cast() };
-        let mut boxed = Box::new(array);
-        self.add(key, kind::DATA_ARRAY, |data| data.array = &raw mut *boxed);
-        self.kept.push(Kept::Infos(boxed, value));
+        let (first, size) = (value.pointer(), value.len());
+        let array = Box::into_raw(Box::new(DataArray { kind: kind::INFO, size, array: first.cast() }));
+        self.add(key, kind::DATA_ARRAY, |data| data.array = array);
+        self.kept.push(Kept::Infos(array, Box::into_raw(Box::new(value))));
     }
 
     /// An array of processes.
-    pub fn procs(&mut self, key: &CStr, mut value: Vec<Proc>) {
-        let array = DataArray { kind: kind::PROC, size: value.len(), array: value.as_mut_ptr().cast() };
-        let mut boxed = Box::new(array);
-        self.add(key, kind::DATA_ARRAY, |data| data.array = &raw mut *boxed);
-        self.kept.push(Kept::Procs(boxed, value));
+    pub fn procs(&mut self, key: &CStr, value: Vec<Proc>) {
+        let size = value.len();
+        let procs = Box::into_raw(value.into_boxed_slice());
+        let array = Box::into_raw(Box::new(DataArray { kind: kind::PROC, size, array: procs.cast() }));
+        self.add(key, kind::DATA_ARRAY, |data| data.array = array);
+        self.kept.push(Kept::Procs(array, procs));
     }
 }
 
@@ -231,14 +260,15 @@ impl Findings {
         let kind = match item.value {
             pmix::Value::Text(text) => {
                 let text = CString::new(text).map_err(|_| BadValue::ZeroByte { key: item.key.clone() })?;
-                data.string = text.as_ptr().cast_mut();
-                self.kept.push(Kept::Text(text));
+                let (kept, text) = Kept::text(text);
+                data.string = text;
+                self.kept.push(kept);
                 kind::STRING
             }
             pmix::Value::Bytes(bytes) => {
-                let mut bytes = Vec::from(bytes);
-                data.bytes = ByteObject { bytes: bytes.as_mut_ptr().cast(), size: bytes.len() };
-                self.kept.push(Kept::Bytes(bytes));
+                let (kept, object) = Kept::bytes(Vec::from(bytes));
+                data.bytes = object;
+                self.kept.push(kept);
                 kind::BYTE_OBJECT
             }
             pmix::Value::Number(number) => {

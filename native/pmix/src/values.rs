@@ -29,12 +29,16 @@ pub unsafe fn texts(pointer: *const *const c_char) -> Vec<String> {
     if pointer.is_null() {
         return all;
     }
-    // SAFETY: the array goes on up to its null pointer, by this function's contract.
-    while let Some(next) = unsafe { (*pointer.add(all.len())).as_ref() } {
+    loop {
+        // SAFETY: the array goes on up to its null pointer, by this function's contract. What is read stays a pointer: a reference
+        // to the first byte would not reach the others.
+        let next = unsafe { *pointer.add(all.len()) };
+        if next.is_null() {
+            return all;
+        }
         // SAFETY: an element that is not null is a text.
         all.push(unsafe { text(next) });
     }
-    all
 }
 
 /// Bytes; none for a null pointer.

@@ -1,7 +1,7 @@
 //! Which ranks run where, as libpmix reads it.
 //!
-//! `raw:` maps are taken by every release. Those that the library generates are not always text: from five hundred nodes on they
-//! may be compressed, with zero bytes inside.
+//! Plain lists: names with commas between them, and lists of ranks with semicolons. How a release wants to have them is
+//! [`crate::library::Library::written`]'s business.
 
 use std::fmt::Write as _;
 
@@ -74,8 +74,8 @@ impl Maps {
         let names: Vec<&str> = used.iter().map(|node| namespace.nodes[*node].as_str()).collect();
         let lists: Vec<&str> = used.iter().map(|node| ranks[*node].as_str()).collect();
         Ok(Self {
-            nodes: format!("raw:{}", names.join(",")),
-            procs: format!("raw:{}", lists.join(";")),
+            nodes: names.join(","),
+            procs: lists.join(";"),
             count: used.len() as u32,
             here: used.iter().position(|node| *node == namespace.node as usize).map(|position| position as u32),
         })
@@ -107,16 +107,16 @@ mod tests {
     #[test]
     fn blocks_and_rounds() {
         let blocks = Maps::of(&namespace(&["a", "b"], &[(0, 2), (1, 2)], 1)).unwrap();
-        assert_eq!((blocks.nodes.as_str(), blocks.procs.as_str()), ("raw:a,b", "raw:0,1;2,3"));
+        assert_eq!((blocks.nodes.as_str(), blocks.procs.as_str()), ("a,b", "0,1;2,3"));
         assert_eq!((blocks.count, blocks.here), (2, Some(1)));
         let rounds = Maps::of(&namespace(&["a", "b"], &[(0, 1), (1, 1), (0, 1)], 0)).unwrap();
-        assert_eq!(rounds.procs, "raw:0,2;1");
+        assert_eq!(rounds.procs, "0,2;1");
     }
 
     #[test]
     fn nodes_without_ranks_are_left_out() {
         let maps = Maps::of(&namespace(&["a", "b", "c"], &[(0, 1), (2, 1)], 2)).unwrap();
-        assert_eq!((maps.nodes.as_str(), maps.procs.as_str()), ("raw:a,c", "raw:0;1"));
+        assert_eq!((maps.nodes.as_str(), maps.procs.as_str()), ("a,c", "0;1"));
         assert_eq!((maps.count, maps.here), (2, Some(1)));
         assert_eq!(Maps::of(&namespace(&["a", "b"], &[(0, 1)], 1)).unwrap().here, None);
     }

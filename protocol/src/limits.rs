@@ -93,6 +93,12 @@ pub const PMIX_MESSAGE_BYTES_MAX: usize = FENCE_BYTES_MAX + (1 << 20);
 pub const PMIX_WAITING_OPERATIONS_MAX: usize = 8 * RANKS_PER_HOST_MAX as usize;
 /// Messages that wait to be written to the agent: every operation, and as many others.
 pub const PMIX_QUEUE_MESSAGES_MAX: usize = 2 * PMIX_WAITING_OPERATIONS_MAX;
+/// Bytes of a rank's words, logged or told with an abort, that are passed on at a time.
+pub const PMIX_TEXT_BYTES_MAX: usize = 64 << 10;
+/// What the members of a group on one host bring: no more would fit into the message to the launcher.
+pub const PMIX_ENDPOINT_BYTES_MAX: usize = CONTROL_PAYLOAD_BYTES_MAX as usize;
+/// Time that a PMIx library may take over one call: it takes microseconds, or its thread hangs.
+pub const PMIX_CALL_TIMEOUT_MS: u64 = 30_000;
 
 /// Shortest job key, after trimming.
 ///

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
+use muster_protocol::limits::PMIX_TEXT_BYTES_MAX;
 use muster_protocol::message::{Answer, DeadRank};
 use muster_protocol::pmix::{FromPmix, Namespace, Proc, RANK_WILDCARD, ToPmix};
 use muster_protocol::{Group, Rank};
@@ -13,9 +14,6 @@ use super::group::{Local, Stage};
 use super::status;
 use super::version::{agree, told};
 use crate::pmi::Phase;
-
-/// Bytes of a rank's words that are passed on at a time.
-const TEXT_BYTES_MAX: usize = 64 << 10;
 
 /// What the PMIx server is started with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,6 +122,11 @@ impl Server {
             }
             FromPmix::Failed { why } => self.died(&why, out),
             FromPmix::Registered { namespace, environments } => self.registered(&namespace, environments, out),
+            FromPmix::NotRegistered { namespace, why } => {
+                if let Some(group) = self.names.get(&namespace).copied() {
+                    self.fail(group, &why, out);
+                }
+            }
             FromPmix::Connected { proc } => self.connected(&proc, out),
             FromPmix::Finalised { proc } => {
                 if let Some((_, member)) = self.member_mut(&proc) {
@@ -134,7 +137,8 @@ impl Server {
                 if let Some(group) = self.names.get(&proc.namespace).copied() {
                     // Open MPI 4 has no words of its own and sends these.
                     let mut message = if message == "N/A" { String::new() } else { message };
-                    let end = (0..=TEXT_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
+                    let end =
+                        (0..=PMIX_TEXT_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
                     message.truncate(end.unwrap_or_default());
                     out.push(Action::Abort { group, rank: Rank(proc.rank), code: status, message });
                 }
@@ -144,7 +148,7 @@ impl Server {
                     out.push(Action::Say {
                         group,
                         rank: Rank(proc.rank),
-                        text: Bytes::from(text[..text.len().min(TEXT_BYTES_MAX)].to_vec()),
+                        text: Bytes::from(text[..text.len().min(PMIX_TEXT_BYTES_MAX)].to_vec()),
                     });
                 }
                 out.push(Action::Send(ToPmix::Done { token, status: status::SUCCESS }));

@@ -108,6 +108,20 @@ impl Bench {
 }
 
 #[test]
+fn a_namespace_that_is_not_registered_ends_its_group_and_no_other() {
+    let mut bench = Bench::running();
+    bench.server.open(Group(1), Namespace { folder: "f/1".into(), ..namespace("other", &[0]) }, &mut bench.out);
+    bench.take();
+    bench.says(FromPmix::NotRegistered { namespace: "other".into(), why: "no room".into() });
+    assert_eq!(bench.take(), [Action::Failed(Group(1), "no room".into())]);
+    bench.says(FromPmix::NotRegistered { namespace: "nobody's".into(), why: "no room".into() });
+    assert_eq!(bench.take(), []);
+    // The other goes on.
+    bench.says(FromPmix::Drained { proc: proc(1) });
+    assert_eq!(bench.take(), [Action::Drained(G, Rank(1))]);
+}
+
+#[test]
 fn ranks_start_when_the_library_knows_them_and_the_hosts_have_compared_theirs() {
     let mut bench = Bench::silent();
     let start =

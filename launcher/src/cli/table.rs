@@ -159,7 +159,7 @@ const RANKS: &[Opt] = &[
         Id::PmixLib,
         &["pmix-lib"],
         Value("FILE"),
-        "With PMIx: the library (libpmix.so.2, 3.2 or newer) that all hosts use. Default: the one beside the agent, else the one that \
+        "With PMIx: the library (libpmix.so.2, 3.1 or newer) that all hosts use. Default: the one beside the agent, else the one that \
          the loader finds.",
     ),
     opt(

@@ -235,6 +235,8 @@ pub mod call {
     pub type GetVersion = unsafe extern "C" fn() -> *const c_char;
     /// `PMIx_Error_string`.
     pub type ErrorString = unsafe extern "C" fn(Status) -> *const c_char;
+    /// `PMIx_generate_regex`, `PMIx_generate_ppn`: a list as the library reads it, which is the caller's.
+    pub type Generate = unsafe extern "C" fn(*const c_char, *mut *mut c_char) -> Status;
     /// `PMIx_server_init`.
     pub type ServerInit = unsafe extern "C" fn(*mut *const c_void, *mut Info, usize) -> Status;
     /// `PMIx_server_finalize`.

@@ -54,6 +54,8 @@ pub struct Host {
     /// Messages in it. A channel that is bounded by itself would take the memory of a full one from the beginning.
     queued: AtomicUsize,
     operations: Mutex<Operations<Waiting>>,
+    /// Whether the library is still there to be answered.
+    library_runs: Mutex<bool>,
 }
 
 impl Host {
@@ -61,7 +63,7 @@ impl Host {
     pub fn install() -> Option<(&'static Self, Receiver<Out>)> {
         let (outbox, inbox) = channel();
         let operations = Mutex::new(Operations::new());
-        HOST.set(Self { outbox, queued: AtomicUsize::new(0), operations }).ok()?;
+        HOST.set(Self { outbox, queued: AtomicUsize::new(0), operations, library_runs: Mutex::new(true) }).ok()?;
         Some((HOST.get()?, inbox))
     }
 
@@ -107,6 +109,19 @@ impl Host {
     /// The operation with this number.
     pub fn take(&self, token: u64) -> Option<Waiting> {
         self.operations().take(token)
+    }
+
+    /// Answers the library from another thread than the one that ends it; not once that has begun.
+    pub fn answer_library(&self, answer: impl FnOnce()) {
+        let runs = self.library_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        if *runs {
+            answer();
+        }
+    }
+
+    /// From here on nothing is answered: the library is about to end.
+    pub fn leave_library(&self) {
+        *self.library_runs.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     fn put(&self, out: Out) {

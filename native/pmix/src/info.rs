@@ -207,11 +207,14 @@ impl Infos {
         self.add(key, kind::BYTE_OBJECT, |data| data.bytes = bytes);
     }
 
-    /// A node or process map.
+    /// A node or process map, which is text for libraries whose maps have no type of their own.
     ///
     /// # Errors
     /// When it has a zero byte inside.
-    pub fn map(&mut self, key: &CStr, value: &str) -> Result<(), BadValue> {
+    pub fn map(&mut self, key: &CStr, value: &str, typed: bool) -> Result<(), BadValue> {
+        if !typed {
+            return self.text(key, value);
+        }
         let text = CString::new(value).map_err(|_| BadValue::ZeroByte { key: key.to_string_lossy().into_owned() })?;
         // Its terminator belongs to it.
         let (kept, object) = Kept::bytes(text.into_bytes_with_nul());
@@ -311,8 +314,8 @@ mod tests {
         infos.text(c"pmix.jobid", "job").unwrap();
         infos.flag(c"pmix.spawned", true);
         infos.number(c"pmix.job.size", 4);
-        infos.map(c"pmix.nmap", "raw:a,b").unwrap();
-        infos.map(c"pmix.pmap", "raw:0;1").unwrap();
+        infos.map(c"pmix.nmap", "raw:a,b", true).unwrap();
+        infos.map(c"pmix.pmap", "raw:0;1", false).unwrap();
         infos.proc(c"pmix.parent", proc("job.0", 7).unwrap());
         infos.loose_bytes(c"pmix.grp.endpt", &[1, 2]);
         infos.size(c"pmix.grp.ctxid", 9);
@@ -328,7 +331,7 @@ mod tests {
                 "pmix.spawned=true",
                 "pmix.job.size=4",
                 "pmix.nmap=regex(raw:a,b)",
-                "pmix.pmap=regex(raw:0;1)",
+                "pmix.pmap=raw:0;1",
                 "pmix.parent=job.0:7",
                 "pmix.grp.endpt=[1, 2]",
                 "pmix.grp.ctxid=9",

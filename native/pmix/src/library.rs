@@ -1,17 +1,20 @@
 //! Finding a libpmix that serves.
 
-use std::ffi::{CStr, OsString, c_void};
+use std::ffi::{CStr, CString, OsString, c_void};
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 
 use libloading::os::unix::{Library as Handle, RTLD_GLOBAL, RTLD_NOW};
 
-use crate::abi::{Status, call};
+use crate::abi::{Status, call, status};
+use crate::maps::Maps;
 
 /// The oldest release whose layouts are those of [`crate::abi`].
-const OLDEST: (u32, u32) = (3, 2);
+const OLDEST: (u32, u32) = (3, 1);
 /// The first release in which maps have a type of their own.
-const MAP_PREFIX_SINCE: (u32, u32) = (4, 0);
+const MAPS_TYPED_SINCE: (u32, u32) = (3, 2);
+/// The first release that takes lists as they are, if they are marked. The one before takes those without a mark.
+const MAPS_MARKED_SINCE: (u32, u32) = (4, 0);
 
 /// What libpmix and its plugins need besides the C library. Where they lie beside a libpmix they are loaded first, by their full
 /// path, which makes the loader use them: so a folder with all of them serves without `LD_LIBRARY_PATH`, wherever it was copied.
@@ -91,9 +94,9 @@ impl Version {
         Some(Self { numbers: (parts.next()??, parts.next()??), text: text.to_owned() })
     }
 
-    /// What says that a node or process map is a plain list.
-    pub fn map_prefix(&self) -> &'static str {
-        if self.numbers >= MAP_PREFIX_SINCE { "raw:" } else { "" }
+    /// Whether node and process maps have a type of their own.
+    pub fn maps_are_typed(&self) -> bool {
+        self.numbers >= MAPS_TYPED_SINCE
     }
 }
 
@@ -113,7 +116,9 @@ pub struct Library {
     pub(crate) dmodex_request: call::DmodexRequest,
     pub(crate) register_event_handler: call::RegisterEventHandler,
     pub(crate) notify_event: call::NotifyEvent,
-    // Threads of the library may run for as long as this process does: it is never unloaded.
+    /// Writers of node and process maps, where maps can be had from nobody else.
+    generators: Option<[call::Generate; 2]>,
+    // A server's threads may run for ever: nothing may be taken away under them.
     _handle: ManuallyDrop<Handle>,
     _neighbours: ManuallyDrop<Vec<Handle>>,
 }
@@ -151,7 +156,13 @@ impl Library {
         if version.numbers < OLDEST {
             return Err(NoLibrary::TooOld { name: name.to_owned(), version: version.text });
         }
+        let generators = if version.maps_are_typed() {
+            None
+        } else {
+            Some([find.function("PMIx_generate_regex")?, find.function("PMIx_generate_ppn")?])
+        };
         Ok(Self {
+            generators,
             path: path_of(get_version as *const c_void).unwrap_or_else(|| name.to_owned()),
             version,
             error_string: find.function("PMIx_Error_string")?,
@@ -169,6 +180,21 @@ impl Library {
         })
     }
 
+    /// The maps as this library reads them. What libraries generate themselves is not always text: the later ones compress it,
+    /// with zero bytes inside, from some hundred nodes on. So lists are written as they are where that is possible.
+    ///
+    /// # Errors
+    /// The status with which the library refuses to generate them. It must have been started before.
+    pub fn written(&self, maps: Maps) -> Result<Maps, Status> {
+        let Some([nodes, procs]) = self.generators else {
+            let mark = if self.version.numbers < MAPS_MARKED_SINCE { "" } else { "raw:" };
+            return Ok(Maps { nodes: format!("{mark}{}", maps.nodes), procs: format!("{mark}{}", maps.procs), ..maps });
+        };
+        // SAFETY: the two functions of a library that has been started.
+        let (nodes, procs) = unsafe { (generated(nodes, &maps.nodes)?, generated(procs, &maps.procs)?) };
+        Ok(Maps { nodes, procs, ..maps })
+    }
+
     /// The library's words for a status, with its number.
     pub fn words_for(&self, status: Status) -> String {
         // SAFETY: the function takes a number and returns a text that lives as long as the library, or null.
@@ -177,16 +203,25 @@ impl Library {
     }
 }
 
-/// The folder with the plugins of a library that lies in a folder of ours, if there is one.
-pub fn plugins_beside(path: &str) -> Option<PathBuf> {
-    let folder = Path::new(path).parent()?.join("pmix");
-    folder.is_dir().then_some(folder)
+/// # Safety
+/// The function is one that generates maps, of a library that has been started.
+unsafe fn generated(by: call::Generate, list: &str) -> Result<String, Status> {
+    let list = CString::new(list).map_err(|_| status::BAD_PARAM)?;
+    let mut map = std::ptr::null_mut();
+    // SAFETY: reads a text and writes a pointer to a text of the C library's memory, which is the caller's.
+    let rc = unsafe { by(list.as_ptr(), &raw mut map) };
+    // SAFETY: null or a text, as said; it is freed once.
+    let copy = unsafe { text(map) };
+    // SAFETY: as above.
+    unsafe { libc::free(map.cast()) };
+    if rc == status::SUCCESS { Ok(copy) } else { Err(rc) }
 }
 
-/// The folder with the texts of a library that lies in a folder of ours, if there is one.
-pub fn texts_beside(path: &str) -> Option<PathBuf> {
-    let folder = Path::new(path).parent()?.join("pmix/texts");
-    folder.is_dir().then_some(folder)
+/// The folder with the plugins and, below it, the texts of a library that lies in a folder of ours. The texts are the mark:
+/// installed libraries have a folder for their plugins, too, and need no help.
+pub fn own_folder(path: &str) -> Option<PathBuf> {
+    let folder = Path::new(path).parent()?.join("pmix");
+    folder.join("texts").is_dir().then_some(folder)
 }
 
 fn neighbours(name: &str) -> Vec<PathBuf> {
@@ -260,9 +295,9 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_bare_lists_before_4() {
-        let prefix = |text| Version::parse(text).map(|version| version.map_prefix());
-        assert_eq!([prefix("3.2.5"), prefix("4.0.0"), prefix("6.0.0")], [Some(""), Some("raw:"), Some("raw:")]);
+    fn maps_are_text_before_3_2() {
+        let typed = |text| Version::parse(text).map(|version| version.maps_are_typed());
+        assert_eq!([typed("3.1.5"), typed("3.2.0"), typed("6.0.0")], [Some(false), Some(true), Some(true)]);
     }
 
     #[test]
@@ -275,6 +310,6 @@ mod tests {
         let none = Library::first_of(&[]).err().expect("none serves");
         assert_eq!(none.to_string(), "no PMIx library serves: none was named");
         let old = NoLibrary::TooOld { name: "libpmix.so.2".into(), version: "2.2.5".into() };
-        assert_eq!(old.to_string(), "libpmix.so.2 is PMIx 2.2.5; 3.2 or later is needed");
+        assert_eq!(old.to_string(), "libpmix.so.2 is PMIx 2.2.5; 3.1 or later is needed");
     }
 }

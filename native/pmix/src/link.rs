@@ -9,42 +9,23 @@ use crate::abi::status;
 use crate::answers;
 use crate::host::{Host, Out};
 
-/// Why the agent's next message cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum BadLink {
-    /// The socket has failed.
-    #[error("cannot read from the agent: {0}")]
-    Read(#[from] std::io::Error),
-    /// What came is no message.
-    #[error(transparent)]
-    Message(#[from] BadMessage),
-}
-
-/// The next message; none when the agent has closed its end.
+/// The next message; none when the agent has closed its end or is gone. An agent that is killed leaves whatever it had written by then:
+/// half a message, or a connection that is reset because it had not read everything.
 ///
 /// # Errors
-/// When the socket fails or what comes is no message.
-pub fn next(socket: &mut impl Read) -> Result<Option<ToPmix>, BadLink> {
+/// When what comes is no message.
+pub fn next(socket: &mut impl Read) -> Result<Option<ToPmix>, BadMessage> {
     let mut head = [0; LENGTH_BYTES];
-    let mut have = 0;
-    while have < LENGTH_BYTES {
-        match socket.read(&mut head[have..]) {
-            Ok(0) if have == 0 => return Ok(None),
-            Ok(0) => return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into()),
-            Ok(more) => have += more,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            // An agent that was killed with messages unread resets the connection: that is an end, too.
-            Err(error) if have == 0 && error.kind() == std::io::ErrorKind::ConnectionReset => return Ok(None),
-            Err(error) => return Err(error.into()),
-        }
+    if socket.read_exact(&mut head).is_err() {
+        return Ok(None);
     }
     let length = pmix::length(head)?;
     let mut body = Vec::new();
     // Grows with what comes, not with what is announced.
-    if socket.take(length as u64).read_to_end(&mut body)? < length {
-        return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
+    match socket.take(length as u64).read_to_end(&mut body) {
+        Ok(read) if read == length => pmix::unpacked(&body).map(Some),
+        _ => Ok(None),
     }
-    Ok(Some(pmix::unpacked(&body)?))
 }
 
 /// Writes what is put into the outbox until that ends or nobody reads.
@@ -54,7 +35,7 @@ pub fn write_all(socket: &mut impl Write, inbox: &Receiver<Out>, host: &Host) {
         let message = match out {
             Out::Say(message) => message,
             Out::Refuse(waiting) => {
-                answers::refuse(waiting, status::OUT_OF_RESOURCE);
+                host.answer_library(|| answers::refuse(waiting, status::OUT_OF_RESOURCE));
                 continue;
             }
             Out::End => return,
@@ -70,7 +51,7 @@ pub fn write_all(socket: &mut impl Write, inbox: &Receiver<Out>, host: &Host) {
                 let Some(waiting) = token_of(&message).and_then(|token| host.take(token)) else {
                     crate::process::die(&format!("cannot tell the agent: {error}"));
                 };
-                answers::refuse(waiting, status::OUT_OF_RESOURCE);
+                host.answer_library(|| answers::refuse(waiting, status::OUT_OF_RESOURCE));
             }
         }
     }
@@ -94,6 +75,7 @@ fn token_of(message: &FromPmix) -> Option<u64> {
         FromPmix::Ready { .. }
         | FromPmix::Failed { .. }
         | FromPmix::Registered { .. }
+        | FromPmix::NotRegistered { .. }
         | FromPmix::Connected { .. }
         | FromPmix::Finalised { .. }
         | FromPmix::Drained { .. }
@@ -118,10 +100,10 @@ mod tests {
     }
 
     #[test]
-    fn an_end_inside_a_message_is_an_error() {
+    fn an_end_inside_a_message_is_the_end_of_the_agent() {
         let bytes = pmix::packed(&ToPmix::Done { token: 3, status: 0 }).unwrap();
         for length in 1..bytes.len() {
-            assert!(matches!(next(&mut &bytes[..length]), Err(BadLink::Read(_))), "{length}");
+            assert_eq!(next(&mut &bytes[..length]).unwrap(), None, "{length}");
         }
         let error = next(&mut [0xff; 4].as_slice()).unwrap_err();
         assert!(error.to_string().starts_with("a PMIx message of 4294967295 bytes"), "{error}");

@@ -1,15 +1,18 @@
 //! `muster-pmix`: a PMIx server for the ranks of one host, started by the agent.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use muster_pmix::host::Host;
 use muster_pmix::library::Library;
-use muster_pmix::link::{self, BadLink};
+use muster_pmix::link;
+use muster_pmix::scratch::Scratch;
 use muster_pmix::server::{Failure, Server};
 use muster_pmix::{answers, process};
-use muster_protocol::pmix::{FromPmix, ToPmix};
+use muster_protocol::pmix::{BadMessage, FromPmix, ToPmix};
 
 /// How long the library may take to end. It ends in milliseconds, or never.
 const FINISH_SECONDS_MAX: u32 = 10;
@@ -24,7 +27,7 @@ const HELP: &str = "muster-pmix: a PMIx server for the ranks of one host, starte
 #[derive(Debug, thiserror::Error)]
 enum Ended {
     #[error(transparent)]
-    Link(#[from] BadLink),
+    Link(#[from] BadMessage),
     #[error(transparent)]
     Failure(#[from] Failure),
     #[error("the agent's first message does not start the server")]
@@ -89,8 +92,12 @@ fn serve() -> ExitCode {
     // SAFETY: the only thread is this one.
     unsafe { process::clean_environment() };
     // The server starts before the writer does: a library reads the environment while it starts, and may change it.
-    let mut scratch = Vec::new();
-    let started = start(&mut reader, &mut scratch);
+    let scratch = Arc::new(Scratch::default());
+    let guarded = reader.try_clone().and_then(|socket| scratch.guard(socket.into(), FINISH_SECONDS_MAX));
+    if let Err(error) = guarded {
+        process::die(&format!("the socket to the agent cannot be watched: {error}"));
+    }
+    let started = start(&mut reader, &scratch);
     let (Some((host, inbox)), Ok(mut writer)) = (Host::install(), reader.try_clone()) else {
         process::die("the socket to the agent cannot be used");
     };
@@ -104,9 +111,7 @@ fn serve() -> ExitCode {
         Ok(None) => (None, Ok(())),
         Err(error) => (None, Err(error)),
     };
-    // An agent that dies in the middle of a word is gone as well.
-    let alone = matches!(ended, Ok(()) | Err(Ended::Link(BadLink::Read(_))));
-    let code = if let Err(error) = ended {
+    let code = if let Err(error) = &ended {
         host.tell(FromPmix::Failed { why: error.to_string() });
         ExitCode::FAILURE
     } else {
@@ -114,32 +119,32 @@ fn serve() -> ExitCode {
     };
     // From here on nothing may hang: the agent waits for this process, or is gone.
     process::die_after(FINISH_SECONDS_MAX);
-    // Before the library is called, which may never come back; and again for what ranks that were still dying have written.
-    tidy(alone, &scratch);
-    if let Some(server) = server {
+    if ended.is_ok() {
+        // The agent is gone. It removes them itself when it ends in order, and has done so then.
+        scratch.remove();
+    }
+    host.leave_library();
+    // A library that hangs would do so once more.
+    if let Some(server) = server.filter(|_| !matches!(ended, Err(Ended::Failure(Failure::Late { .. })))) {
         server.finish();
     }
-    tidy(alone, &scratch);
     host.close();
     // It cannot have panicked: that ends the process.
     let _ = writing.join();
+    if process::is_closed(reader.as_fd(), 0) {
+        // Once more: ranks may have written meanwhile, or the agent may only now be gone.
+        scratch.remove();
+    }
     code
 }
 
-/// Removes the job's folders when the agent, which does it when it ends in order, cannot any more.
-fn tidy(alone: bool, scratch: &[String]) {
-    for folder in scratch.iter().filter(|_| alone) {
-        // Nobody is left who could be told.
-        let _ = std::fs::remove_dir_all(folder);
-    }
-}
-
 /// The server as the agent's first message wants it; none when the agent has nothing to say.
-fn start(reader: &mut UnixStream, folders: &mut Vec<String>) -> Result<Option<Server>, Ended> {
+fn start(reader: &mut UnixStream, scratch: &Scratch) -> Result<Option<Server>, Ended> {
     match link::next(reader)? {
-        Some(ToPmix::Start { libraries, folder, host, scratch }) => {
-            *folders = scratch;
-            // SAFETY: the only thread is this one, apart from those that the library itself starts.
+        Some(ToPmix::Start { libraries, folder, host, scratch: folders }) => {
+            scratch.set(folders);
+            // SAFETY: apart from this thread there are those that the library itself starts, and the guard, which touches no
+            // environment.
             let server = unsafe { Server::start(&libraries, &folder, &host) };
             Ok(Some(server?))
         }
@@ -154,7 +159,7 @@ fn follow(reader: &mut UnixStream, host: &'static Host, server: &mut Server) -> 
         match answers::hand_on(host, message) {
             None => {}
             Some(ToPmix::Register { namespace, uid, gid }) => host.tell(server.register(&namespace, uid, gid)?),
-            Some(ToPmix::Deregister { namespace }) => server.deregister(&namespace),
+            Some(ToPmix::Deregister { namespace }) => server.deregister(&namespace)?,
             Some(ToPmix::Fetch { token, proc }) => server.fetch(host, token, &proc),
             Some(ToPmix::Notify { event, procs }) => {
                 for proc in &procs {

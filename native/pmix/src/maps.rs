@@ -1,7 +1,7 @@
 //! Which ranks run where, as libpmix reads it.
 //!
-//! `raw:` maps are taken by every release from 4.0 on; 3.2 knows no such prefix, and takes a bare list apart as it is. Those that the
-//! library generates are not always text: from five hundred nodes on they may be compressed, with zero bytes inside.
+//! Plain lists: names with commas between them, and lists of ranks with semicolons. How a release wants to have them is
+//! [`crate::library::Library::written`]'s business.
 
 use std::fmt::Write as _;
 
@@ -46,11 +46,11 @@ pub enum BadPlan {
 }
 
 impl Maps {
-    /// Writes them, with this before each. Nodes without ranks are left out: the library counts only the others.
+    /// Writes them. Nodes without ranks are left out: the library counts only the others.
     ///
     /// # Errors
     /// When the namespace's numbers do not fit together.
-    pub fn of(namespace: &Namespace, prefix: &str) -> Result<Self, BadPlan> {
+    pub fn of(namespace: &Namespace) -> Result<Self, BadPlan> {
         let placed: u64 = namespace.runs.iter().map(|run| u64::from(run.ranks)).sum();
         if placed != u64::from(namespace.size) {
             return Err(BadPlan::Unplaced { namespace: namespace.name.clone(), size: namespace.size, placed });
@@ -74,8 +74,8 @@ impl Maps {
         let names: Vec<&str> = used.iter().map(|node| namespace.nodes[*node].as_str()).collect();
         let lists: Vec<&str> = used.iter().map(|node| ranks[*node].as_str()).collect();
         Ok(Self {
-            nodes: format!("{prefix}{}", names.join(",")),
-            procs: format!("{prefix}{}", lists.join(";")),
+            nodes: names.join(","),
+            procs: lists.join(";"),
             count: used.len() as u32,
             here: used.iter().position(|node| *node == namespace.node as usize).map(|position| position as u32),
         })
@@ -106,28 +106,28 @@ mod tests {
 
     #[test]
     fn blocks_and_rounds() {
-        let blocks = Maps::of(&namespace(&["a", "b"], &[(0, 2), (1, 2)], 1), "raw:").unwrap();
-        assert_eq!((blocks.nodes.as_str(), blocks.procs.as_str()), ("raw:a,b", "raw:0,1;2,3"));
+        let blocks = Maps::of(&namespace(&["a", "b"], &[(0, 2), (1, 2)], 1)).unwrap();
+        assert_eq!((blocks.nodes.as_str(), blocks.procs.as_str()), ("a,b", "0,1;2,3"));
         assert_eq!((blocks.count, blocks.here), (2, Some(1)));
-        let rounds = Maps::of(&namespace(&["a", "b"], &[(0, 1), (1, 1), (0, 1)], 0), "raw:").unwrap();
-        assert_eq!(rounds.procs, "raw:0,2;1");
+        let rounds = Maps::of(&namespace(&["a", "b"], &[(0, 1), (1, 1), (0, 1)], 0)).unwrap();
+        assert_eq!(rounds.procs, "0,2;1");
     }
 
     #[test]
     fn nodes_without_ranks_are_left_out() {
-        let maps = Maps::of(&namespace(&["a", "b", "c"], &[(0, 1), (2, 1)], 2), "raw:").unwrap();
-        assert_eq!((maps.nodes.as_str(), maps.procs.as_str()), ("raw:a,c", "raw:0;1"));
+        let maps = Maps::of(&namespace(&["a", "b", "c"], &[(0, 1), (2, 1)], 2)).unwrap();
+        assert_eq!((maps.nodes.as_str(), maps.procs.as_str()), ("a,c", "0;1"));
         assert_eq!((maps.count, maps.here), (2, Some(1)));
-        assert_eq!(Maps::of(&namespace(&["a", "b"], &[(0, 1)], 1), "raw:").unwrap().here, None);
+        assert_eq!(Maps::of(&namespace(&["a", "b"], &[(0, 1)], 1)).unwrap().here, None);
     }
 
     #[test]
     fn numbers_that_do_not_fit_are_refused() {
-        let error = Maps::of(&namespace(&["a"], &[(1, 1)], 0), "raw:").unwrap_err();
+        let error = Maps::of(&namespace(&["a"], &[(1, 1)], 0)).unwrap_err();
         assert_eq!(error.to_string(), "namespace job.0 has ranks on node 1, but only 1 nodes");
         let mut short = namespace(&["a"], &[(0, 1)], 0);
         short.size = 2;
-        let error = Maps::of(&short, "raw:").unwrap_err();
+        let error = Maps::of(&short).unwrap_err();
         assert_eq!(error.to_string(), "namespace job.0 has 2 ranks, but 1 of them are placed");
     }
 }

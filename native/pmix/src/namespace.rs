@@ -35,8 +35,12 @@ pub struct Folders<'a> {
 ///
 /// # Errors
 /// When its parts do not fit together or cannot be said.
-pub fn infos(namespace: &Namespace, folders: Folders<'_>, prefix: &str) -> Result<Infos, BadNamespace> {
-    let maps = Maps::of(namespace, prefix)?;
+pub fn infos(
+    namespace: &Namespace,
+    folders: Option<Folders<'_>>,
+    maps: &Maps,
+    maps_typed: bool,
+) -> Result<Infos, BadNamespace> {
     let mut infos = Infos::new();
     infos.text(c"pmix.jobid", &namespace.name)?;
     infos.number(c"pmix.job.size", namespace.size);
@@ -44,10 +48,12 @@ pub fn infos(namespace: &Namespace, folders: Folders<'_>, prefix: &str) -> Resul
     infos.number(c"pmix.max.size", namespace.size);
     infos.number(c"pmix.num.nodes", maps.count);
     infos.number(c"pmix.job.napps", namespace.apps.len() as u32);
-    infos.map(c"pmix.nmap", &maps.nodes)?;
-    infos.map(c"pmix.pmap", &maps.procs)?;
-    infos.text(c"pmix.tmpdir", folders.top)?;
-    infos.text(c"pmix.nsdir", folders.session)?;
+    infos.map(c"pmix.nmap", &maps.nodes, maps_typed)?;
+    infos.map(c"pmix.pmap", &maps.procs, maps_typed)?;
+    if let Some(folders) = folders {
+        infos.text(c"pmix.tmpdir", folders.top)?;
+        infos.text(c"pmix.nsdir", folders.session)?;
+    }
     // Whoever starts the ranks removes what they leave.
     infos.flag(c"pmix.tdir.rmclean", false);
     infos.flag(c"pmix.spawned", namespace.parent.is_some());
@@ -142,7 +148,8 @@ mod tests {
 
     fn shown(namespace: &Namespace) -> Vec<String> {
         let folders = Folders { top: "/t", session: "/t/s" };
-        let infos = infos(namespace, folders, "raw:").expect("it fits together");
+        let maps = Maps::of(namespace).expect("it fits together");
+        let infos = infos(namespace, Some(folders), &maps, true).expect("it fits together");
         // SAFETY: what `Infos` has built is valid.
         infos.list().iter().map(|info| unsafe { values::shown(info) }).collect()
     }
@@ -158,8 +165,8 @@ mod tests {
                 "pmix.max.size=5",
                 "pmix.num.nodes=2",
                 "pmix.job.napps=2",
-                "pmix.nmap=regex(raw:a,b)",
-                "pmix.pmap=regex(raw:0,1;2,3,4)",
+                "pmix.nmap=regex(a,b)",
+                "pmix.pmap=regex(0,1;2,3,4)",
                 "pmix.tmpdir=/t",
                 "pmix.nsdir=/t/s",
                 "pmix.tdir.rmclean=false",
@@ -189,7 +196,7 @@ mod tests {
     #[test]
     fn ranks_on_a_host_that_has_none_are_refused() {
         let lost = Namespace { node: 1, ..example() };
-        let error = infos(&lost, Folders { top: "/t", session: "/t/s" }, "raw:").err().expect("refused");
+        let error = infos(&lost, None, &Maps::of(&lost).expect("it fits together"), true).err().expect("refused");
         assert_eq!(error.to_string(), "namespace job.1 has ranks here, but its nodes do not say so");
     }
 }

@@ -1,7 +1,7 @@
 //! This process itself: what it inherits and must not keep, and how it ends.
 
 use std::io::Write as _;
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
 /// Names the descriptor of the socket to the agent.
 pub const SOCKET_VARIABLE: &str = "PMI_FD";
@@ -56,10 +56,15 @@ pub fn die_of_panics() {
 }
 
 /// Whether a variable may stay while a library runs. Those of a PMIx client or of another server would change what the library
-/// does; its parameters (`PMIX_MCA_…`) are there to be set by people.
+/// does; its parameters (`PMIX_MCA_…`) and its whereabouts are there to be set by people.
 pub fn may_stay(name: &str) -> bool {
     let foreign = ["MUSTER_", "PMI_", "PMIX_"].iter().any(|prefix| name.starts_with(prefix));
-    !foreign || name.starts_with("PMIX_MCA_")
+    !foreign || name.starts_with("PMIX_MCA_") || is_place(name)
+}
+
+/// Whether a variable says where a library's files are: its plugins, its settings, its texts.
+pub fn is_place(name: &str) -> bool {
+    ["PMIX_PREFIX", "PMIX_SYSCONFDIR"].contains(&name) || name.starts_with("PMIX_PKG")
 }
 
 /// Removes the variables that may not stay.
@@ -71,6 +76,22 @@ pub unsafe fn clean_environment() {
     for name in names.iter().filter(|name| name.to_str().is_some_and(|name| !may_stay(name))) {
         // SAFETY: no other thread reads or writes the environment, by this function's contract.
         unsafe { std::env::remove_var(name) };
+    }
+}
+
+/// Removes what says where another library's files are, and says where these are.
+///
+/// # Safety
+/// No other thread reads or writes the environment while this runs.
+pub unsafe fn replace_places(places: &[(&str, &std::path::Path)]) {
+    let names: Vec<_> = std::env::vars_os().map(|(name, _)| name).collect();
+    for name in names.iter().filter(|name| name.to_str().is_some_and(is_place)) {
+        // SAFETY: this function's contract.
+        unsafe { std::env::remove_var(name) };
+    }
+    for (name, place) in places {
+        // SAFETY: this function's contract.
+        unsafe { std::env::set_var(name, place) };
     }
 }
 
@@ -101,6 +122,13 @@ pub fn inherited_socket() -> Result<OwnedFd, NoSocket> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Whether the other side of a socket has closed it, after so many milliseconds at most; -1 is any time.
+pub fn is_closed(socket: BorrowedFd<'_>, milliseconds: i32) -> bool {
+    let mut polled = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLRDHUP, revents: 0 };
+    // SAFETY: one structure, which lives for the time of the call. An interrupted call has found nothing.
+    unsafe { libc::poll(&raw mut polled, 1, milliseconds) > 0 }
+}
+
 /// Ends the process at once if it has not ended in time.
 pub fn die_after(seconds: u32) {
     // SAFETY: the signal's default ends the process; no handler was ever set.
@@ -123,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_the_library_may_see() {
-        let stay = ["PATH", "HOME", "PMIX_MCA_gds", "TMPDIR", "OMPI_MCA_btl"];
+        let stay = ["PATH", "HOME", "PMIX_MCA_gds", "TMPDIR", "OMPI_MCA_btl", "PMIX_PREFIX", "PMIX_PKGLIBDIR"];
         let go = ["MUSTER_JOB", "PMI_FD", "PMI_RANK", "PMIX_RANK", "PMIX_SERVER_URI41", "PMIX_NAMESPACE"];
         assert!(stay.iter().all(|name| may_stay(name)));
         assert!(!go.iter().any(|name| may_stay(name)));

@@ -1,22 +1,25 @@
 //! The server: what the agent tells it to do.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::fs;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::ptr::null_mut;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use muster_protocol::limits::PMIX_CALL_TIMEOUT_MS;
 use muster_protocol::message::EnvVar;
 use muster_protocol::pmix::{FromPmix, Namespace, Proc};
 
-use crate::abi::{self, OpDone, RANGE_LOCAL, Status, status};
+use crate::abi::{self, RANGE_LOCAL, Status, status};
 use crate::host::Host;
 use crate::info::{BadValue, Infos, proc};
 use crate::library::{self, Library, NoLibrary};
+use crate::maps::Maps;
 use crate::namespace::{self, BadNamespace, Folders};
+use crate::waiting::{Late, wait};
 use crate::{process, upcalls, values};
 
 /// Why the server cannot go on.
@@ -49,17 +52,22 @@ pub enum Failure {
         /// Its words.
         words: String,
     },
+    /// The library does not come back: its thread hangs, and nothing more can be asked of it.
+    #[error("{what} has not ended after {} s: {library} hangs", PMIX_CALL_TIMEOUT_MS / 1_000)]
+    Late {
+        /// What was asked of it.
+        what: String,
+        /// Where it was loaded from.
+        library: String,
+    },
 }
 
 /// A running server.
 pub struct Server {
     library: Library,
     folder: PathBuf,
-    /// Folders of the namespaces.
-    namespaces: HashMap<String, PathBuf>,
-    // Some releases keep pointers into these two.
-    _table: Box<[*const c_void; abi::TABLE_SLOTS]>,
-    _infos: Infos,
+    /// Namespaces, with the folders of those that have ranks here.
+    namespaces: BTreeMap<String, Option<PathBuf>>,
 }
 
 impl Server {
@@ -77,10 +85,11 @@ impl Server {
         let library = Library::first_of(libraries)?;
         // SAFETY: this function's contract.
         unsafe { settings_beside(&library) };
-        let mut infos = Infos::new();
+        // Some releases keep pointers into these two, and their threads may outlive a server that has ended or has not come up.
+        let mut infos = ManuallyDrop::new(Infos::new());
         infos.text(c"pmix.srvr.tmpdir", &folder.to_string_lossy())?;
         infos.text(c"pmix.hname", host)?;
-        let mut table = upcalls::table();
+        let table = Box::leak(upcalls::table(library.version.numbers.0));
         // SAFETY: the table has more slots than any release copies, those that are filled have the types of the headers, and
         // both arrays live as long as the server.
         let rc = unsafe { (library.server_init)(table.as_mut_ptr(), infos.pointer(), infos.len()) };
@@ -91,7 +100,7 @@ impl Server {
         unsafe {
             (library.register_event_handler)(null_mut(), 0, null_mut(), 0, upcalls::any_event, None, null_mut());
         }
-        Ok(Self { library, folder, namespaces: HashMap::new(), _table: table, _infos: infos })
+        Ok(Self { library, folder, namespaces: BTreeMap::new() })
     }
 
     /// What to tell the agent of it.
@@ -99,46 +108,87 @@ impl Server {
         FromPmix::Ready { version: self.library.version.text.clone(), library: self.library.path.clone() }
     }
 
-    /// Registers a namespace with its ranks here.
+    /// Registers a namespace with its ranks here. One that makes no sense, whose folders cannot be made, or to which the library says
+    /// no leaves nothing behind, and the others go on.
     ///
     /// # Errors
-    /// When it makes no sense, its folder cannot be made, or the library says no.
+    /// When the library hangs.
     pub fn register(&mut self, namespace: &Namespace, uid: u32, gid: u32) -> Result<FromPmix, Failure> {
+        let name = &namespace.name;
+        if self.namespaces.contains_key(name) {
+            return Ok(FromPmix::NotRegistered {
+                namespace: name.clone(),
+                why: format!("{name} is registered already"),
+            });
+        }
+        match self.try_to_register(namespace, uid, gid) {
+            Err(late @ Failure::Late { .. }) => Err(late),
+            Err(failure) => {
+                self.deregister(name)?;
+                Ok(FromPmix::NotRegistered { namespace: name.clone(), why: failure.to_string() })
+            }
+            registered => registered,
+        }
+    }
+
+    fn try_to_register(&mut self, namespace: &Namespace, uid: u32, gid: u32) -> Result<FromPmix, Failure> {
+        let folders = self.make_folders(namespace, uid, gid)?;
+        let folders = folders.as_ref().map(|[top, session]| Folders { top, session });
+        let plain = Maps::of(namespace).map_err(BadNamespace::from)?;
+        let maps = self.library.written(plain);
+        let maps = maps.map_err(|rc| refused(&self.library, "writing the maps of a namespace", rc))?;
+        // All of this stays for a library that hangs.
+        let typed = self.library.version.maps_are_typed();
+        let mut infos = ManuallyDrop::new(namespace::infos(namespace, folders, &maps, typed)?);
+        let named = Box::leak(Box::new(proc(&namespace.name, 0)?));
+        self.namespaces.entry(namespace.name.clone()).or_default();
+        self.ask(
+            || format!("registering namespace {}", namespace.name),
+            |done, mark| {
+                // SAFETY: the name's field has the length that is read, and the arrays live until the library has called back.
+                unsafe {
+                    (self.library.register_nspace)(
+                        named.namespace.as_ptr(),
+                        namespace.local.len() as c_int,
+                        infos.pointer(),
+                        infos.len(),
+                        done,
+                        mark,
+                    )
+                }
+            },
+        )?;
+        drop(ManuallyDrop::into_inner(infos));
+        let mut environments = Vec::with_capacity(namespace.local.len());
+        for local in &namespace.local {
+            named.rank = local.rank;
+            let named = &raw const *named;
+            self.ask(
+                || format!("registering rank {} of {}", local.rank, namespace.name),
+                // SAFETY: the process lives until the library has called back; it is given no object of ours.
+                |done, mark| unsafe { (self.library.register_client)(named, uid, gid, null_mut(), done, mark) },
+            )?;
+            // SAFETY: it was made above, and the library has done with it.
+            environments.push(self.environment(unsafe { &*named })?);
+        }
+        // SAFETY: it was a box, and the library has done with it.
+        drop(unsafe { Box::from_raw(named) });
+        Ok(FromPmix::Registered { namespace: namespace.name.clone(), environments })
+    }
+
+    /// Folders for the files of ranks here: the namespace's own, and one below it.
+    fn make_folders(&mut self, namespace: &Namespace, uid: u32, gid: u32) -> Result<Option<[String; 2]>, Failure> {
+        if namespace.local.is_empty() {
+            return Ok(None);
+        }
         let top = self.folder.join(&namespace.folder);
         let session = top.join("session");
         for folder in [&top, &session] {
             make_folder(folder, uid, gid)
                 .map_err(|error| Failure::Folder { folder: folder.clone(), why: error.to_string() })?;
+            self.namespaces.insert(namespace.name.clone(), Some(top.clone()));
         }
-        let folders = Folders { top: &top.to_string_lossy(), session: &session.to_string_lossy() };
-        let mut infos = namespace::infos(namespace, folders, self.library.version.map_prefix())?;
-        let mut named = proc(&namespace.name, 0)?;
-        self.namespaces.insert(namespace.name.clone(), top.clone());
-        let rc = wait(|done, mark| {
-            // SAFETY: the name's field has the length that is read, and the arrays live until the library has called back.
-            unsafe {
-                (self.library.register_nspace)(
-                    named.namespace.as_ptr(),
-                    namespace.local.len() as c_int,
-                    infos.pointer(),
-                    infos.len(),
-                    done,
-                    mark,
-                )
-            }
-        });
-        self.check(rc, || format!("registering namespace {}", namespace.name))?;
-        let mut environments = Vec::with_capacity(namespace.local.len());
-        for local in &namespace.local {
-            named.rank = local.rank;
-            // SAFETY: the process lives until the library has called back; it is given no object of ours.
-            let rc = wait(|done, mark| unsafe {
-                (self.library.register_client)(&raw const named, uid, gid, null_mut(), done, mark)
-            });
-            self.check(rc, || format!("registering rank {} of {}", local.rank, namespace.name))?;
-            environments.push(self.environment(&named)?);
-        }
-        Ok(FromPmix::Registered { namespace: namespace.name.clone(), environments })
+        Ok(Some([top, session].map(|folder| folder.to_string_lossy().into_owned())))
     }
 
     /// The variables that a rank needs.
@@ -164,17 +214,27 @@ impl Server {
     }
 
     /// Forgets a namespace and removes its folder.
-    pub fn deregister(&mut self, name: &str) {
-        let Some(folder) = self.namespaces.remove(name) else { return };
-        if let Ok(named) = proc(name, 0) {
-            wait(|done, mark| {
-                // SAFETY: the name's field has the length that is read and lives until the library has called back.
-                unsafe { (self.library.deregister_nspace)(named.namespace.as_ptr(), done, mark) };
-                status::SUCCESS
-            });
-        }
+    ///
+    /// # Errors
+    /// When the library hangs.
+    pub fn deregister(&mut self, name: &str) -> Result<(), Failure> {
+        let Some(folder) = self.namespaces.remove(name) else { return Ok(()) };
         // What cannot be removed is in a folder that the agent removes.
-        let _ = fs::remove_dir_all(folder);
+        let _ = folder.map(fs::remove_dir_all);
+        let Ok(named) = proc(name, 0) else { return Ok(()) };
+        let named = ManuallyDrop::new(Box::new(named));
+        // Whether it knew the namespace does not matter.
+        let end = wait(|done, mark| {
+            // SAFETY: the name's field has the length that is read and lives until the library has called back.
+            unsafe { (self.library.deregister_nspace)(named.namespace.as_ptr(), done, mark) };
+            status::SUCCESS
+        });
+        end.map_err(|Late| Failure::Late {
+            what: format!("deregistering namespace {name}"),
+            library: self.library.path.clone(),
+        })?;
+        drop(ManuallyDrop::into_inner(named));
+        Ok(())
     }
 
     /// Asks a rank here for what it has put; the answer goes to the agent.
@@ -221,13 +281,29 @@ impl Server {
 
     /// Ends the server and removes everything that it and its ranks have put into its folder.
     pub fn finish(mut self) {
+        // Before the library, which may hang, and after it.
+        empty(&self.folder);
         let names: Vec<String> = self.namespaces.keys().cloned().collect();
         for name in names {
-            self.deregister(&name);
+            if let Err(failure) = self.deregister(&name) {
+                process::die(&failure.to_string());
+            }
         }
         // SAFETY: the server runs, and nothing calls the library any more.
         unsafe { (self.library.server_finalize)() };
         empty(&self.folder);
+    }
+
+    /// Makes a call that ends by a callback.
+    fn ask(
+        &self,
+        what: impl FnOnce() -> String,
+        call: impl FnOnce(abi::OpDone, *mut c_void) -> Status,
+    ) -> Result<(), Failure> {
+        match wait(call) {
+            Ok(rc) => self.check(rc, what),
+            Err(Late) => Err(Failure::Late { what: what(), library: self.library.path.clone() }),
+        }
     }
 
     fn check(&self, rc: Status, what: impl FnOnce() -> String) -> Result<(), Failure> {
@@ -264,16 +340,12 @@ unsafe fn settings() {
 /// # Safety
 /// No other thread reads or writes the environment while this runs.
 unsafe fn settings_beside(library: &Library) {
-    if let Some(plugins) = library::plugins_beside(&library.path) {
+    if let Some(own) = library::own_folder(&library.path) {
         // The second is for the settings that an installed copy would come with: they may name its plugins once more.
-        for name in ["PMIX_PKGLIBDIR", "PMIX_SYSCONFDIR"] {
-            // SAFETY: this function's contract.
-            unsafe { process::set_default(name, plugins.as_os_str()) };
-        }
-    }
-    if let Some(texts) = library::texts_beside(&library.path) {
+        let (plugins, texts) = (own.as_path(), own.join("texts"));
+        let places = [("PMIX_PKGLIBDIR", plugins), ("PMIX_SYSCONFDIR", plugins), ("PMIX_PKGDATADIR", texts.as_path())];
         // SAFETY: this function's contract.
-        unsafe { process::set_default("PMIX_PKGDATADIR", texts.as_os_str()) };
+        unsafe { process::replace_places(&places) };
     }
 }
 
@@ -307,39 +379,6 @@ fn empty(folder: &Path) {
     }
 }
 
-/// Where a call of the library tells its end.
-#[derive(Debug, Default)]
-struct Ended {
-    status: Mutex<Option<Status>>,
-    told: Condvar,
-}
-
-extern "C" fn ended(status: Status, mark: *mut c_void) {
-    // SAFETY: the mark is the pointer of `wait`, which has let go of one reference for this one call.
-    let end = unsafe { Arc::from_raw(mark.cast::<Ended>()) };
-    *end.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(status);
-    end.told.notify_all();
-}
-
-/// Makes a call that ends by a callback, and waits for that. Not to be used in the library's own thread.
-fn wait(call: impl FnOnce(OpDone, *mut c_void) -> Status) -> Status {
-    let end = Arc::new(Ended::default());
-    let mark = Arc::into_raw(Arc::clone(&end));
-    let rc = call(ended, mark.cast_mut().cast());
-    if rc != status::SUCCESS {
-        // SAFETY: with any other answer there is no callback, so that its reference is left to us.
-        drop(unsafe { Arc::from_raw(mark) });
-        return rc;
-    }
-    let mut known = end.status.lock().unwrap_or_else(PoisonError::into_inner);
-    loop {
-        if let Some(rc) = *known {
-            return rc;
-        }
-        known = end.told.wait(known).unwrap_or_else(PoisonError::into_inner);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -366,18 +405,5 @@ mod tests {
         empty(folder.path());
         assert_eq!(fs::read_dir(folder.path()).expect("still there").count(), 0);
         assert!(elsewhere.path().join("precious").exists());
-    }
-
-    #[test]
-    fn a_call_is_waited_for_in_another_thread_and_a_refusal_is_not() {
-        let rc = wait(|done, mark| {
-            let mark = mark.expose_provenance();
-            // SAFETY: the callback of `wait` with its mark, once.
-            std::thread::spawn(move || unsafe { done(-18, std::ptr::with_exposed_provenance_mut(mark)) });
-            status::SUCCESS
-        });
-        assert_eq!(rc, -18);
-        assert_eq!(wait(|_, _| status::BAD_PARAM), status::BAD_PARAM);
-        assert_eq!(wait(|_, _| status::OPERATION_SUCCEEDED), status::OPERATION_SUCCEEDED);
     }
 }

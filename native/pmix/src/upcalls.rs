@@ -4,7 +4,7 @@
 use std::ffi::{c_char, c_int, c_void};
 
 use minicbor::bytes::ByteVec;
-use muster_protocol::limits::FENCE_BYTES_MAX;
+use muster_protocol::limits::{FENCE_BYTES_MAX, PMIX_ENDPOINT_BYTES_MAX, PMIX_TEXT_BYTES_MAX};
 use muster_protocol::pmix::{FromPmix, GroupOp, Item, SpawnProgram};
 
 use crate::abi::{
@@ -14,9 +14,14 @@ use crate::abi::{
 use crate::host::{Host, Mark, Waiting};
 use crate::{logged, values};
 
-/// The table of upcalls. Only slots that are the same in every release are filled; the rest is zero, which is "not offered".
-pub fn table() -> Box<[*const c_void; TABLE_SLOTS]> {
+/// The first series whose members of a group bring more than the bytes that are passed on here.
+const GROUPS_BRING_MORE_SINCE: u32 = 6;
+
+/// The table of upcalls for a library of this series. Only slots that are the same in every release are filled; the rest is zero,
+/// which is "not offered".
+pub fn table(series: u32) -> Box<[*const c_void; TABLE_SLOTS]> {
     let mut slots = Box::new([std::ptr::null(); TABLE_SLOTS]);
+    let group = if series < GROUPS_BRING_MORE_SINCE { group as *const c_void } else { no_group as *const c_void };
     let filled: [(usize, *const c_void); 17] = [
         (0, client_connected as *const c_void),
         (1, client_finalised as *const c_void),
@@ -33,7 +38,7 @@ pub fn table() -> Box<[*const c_void; TABLE_SLOTS]> {
         (12, deregister_events as *const c_void),
         (14, notify_event as *const c_void),
         (17, log as *const c_void),
-        (25, group as *const c_void),
+        (25, group),
         (27, client_connected_with_info as *const c_void),
     ];
     for (slot, function) in filled {
@@ -110,7 +115,9 @@ unsafe extern "C" fn abort(
     _mark: *mut c_void,
 ) -> Status {
     // SAFETY: the library names a process and a text, or null, for the time of the call.
-    let (proc, message) = unsafe { (values::proc_at(proc), values::text(message)) };
+    let (proc, mut message) = unsafe { (values::proc_at(proc), values::text(message)) };
+    let end = (0..=PMIX_TEXT_BYTES_MAX.min(message.len())).rev().find(|at| message.is_char_boundary(*at));
+    message.truncate(end.unwrap_or_default());
     tell(FromPmix::Abort { proc, status, message })
 }
 
@@ -321,6 +328,7 @@ unsafe extern "C" fn log(
             _ => {}
         }
     }
+    text.truncate(PMIX_TEXT_BYTES_MAX);
     // This upcall returns nothing: the end must be told, and not from here.
     match (Host::get(), op(done, mark)) {
         (Some(host), Some(waiting)) => {
@@ -353,8 +361,25 @@ unsafe extern "C" fn group(
     // SAFETY: the library's value is what its type says.
     let endpoint = values::find(infos, "pmix.grp.endpt").and_then(|value| unsafe { values::blob(value) });
     let endpoint = ByteVec::from(endpoint.unwrap_or_default());
+    if endpoint.len() > PMIX_ENDPOINT_BYTES_MAX {
+        return status::OUT_OF_RESOURCE;
+    }
     let waiting = done.map(|done| Waiting::Info(done, Mark(mark)));
     ask(waiting, |token| FromPmix::Group { token, op: GroupOp::Construct, id, procs, context, endpoint })
+}
+
+/// Groups of libraries that let members bring more, as infos of any type: a group without those would be told as a good one.
+extern "C" fn no_group(
+    op: u8,
+    _id: *const c_char,
+    _procs: *const abi::Proc,
+    _procs_length: usize,
+    _infos: *const Info,
+    _infos_length: usize,
+    _done: Option<InfoDone>,
+    _mark: *mut c_void,
+) -> Status {
+    if op == GROUP_CONSTRUCT { status::NOT_SUPPORTED } else { status::OPERATION_SUCCEEDED }
 }
 
 /// The handler for every event that concerns this server itself. There is nothing to do: the agent sees ranks end by itself, and a
@@ -379,8 +404,17 @@ pub(crate) extern "C" fn any_event(
 /// What a rank has put, on its way to another host. The mark is the agent's number for it, not an address.
 pub(crate) extern "C" fn fetched(status: Status, data: *mut c_char, length: usize, mark: *mut c_void) {
     // SAFETY: the library's bytes stay as they are for the time of the call.
-    let data = ByteVec::from(unsafe { values::bytes(data, length) });
-    tell(FromPmix::Fetched { token: mark.addr() as u64, status, data });
+    tell(unsafe { answer(mark.addr() as u64, status, data, length) });
+}
+
+/// # Safety
+/// The pointer is null or names so many bytes.
+unsafe fn answer(token: u64, status: Status, data: *const c_char, length: usize) -> FromPmix {
+    if length > FENCE_BYTES_MAX {
+        return not_fetched(token, status::OUT_OF_RESOURCE);
+    }
+    // SAFETY: this function's contract.
+    FromPmix::Fetched { token, status, data: ByteVec::from(unsafe { values::bytes(data, length) }) }
 }
 
 /// The process as the agent knows it; used where a fetch fails at once.
@@ -394,9 +428,37 @@ mod tests {
 
     #[test]
     fn only_slots_that_never_moved_are_filled() {
-        let table = table();
-        let filled: Vec<usize> = (0..TABLE_SLOTS).filter(|slot| !table[*slot].is_null()).collect();
-        assert_eq!(filled, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 25, 27]);
+        for series in [3, 6] {
+            let table = table(series);
+            let filled: Vec<usize> = (0..TABLE_SLOTS).filter(|slot| !table[*slot].is_null()).collect();
+            assert_eq!(filled, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 17, 25, 27]);
+        }
+    }
+
+    #[test]
+    fn groups_whose_members_bring_more_than_is_passed_on_are_refused() {
+        assert_eq!(table(5)[25], group as *const c_void);
+        assert_eq!(table(6)[25], no_group as *const c_void);
+        let null = std::ptr::null_mut();
+        let asked = |op| no_group(op, null, std::ptr::null(), 0, std::ptr::null(), 0, None, null.cast());
+        assert_eq!(
+            [asked(GROUP_CONSTRUCT), asked(GROUP_CONSTRUCT + 1)],
+            [status::NOT_SUPPORTED, status::OPERATION_SUCCEEDED]
+        );
+    }
+
+    #[test]
+    fn what_a_rank_has_put_is_told_unless_it_is_too_much() {
+        // SAFETY: two bytes; null.
+        let told = unsafe { [answer(3, 0, c"ab".as_ptr(), 2), answer(4, 0, std::ptr::null(), FENCE_BYTES_MAX + 1)] };
+        let data = |data: &[u8]| ByteVec::from(data.to_vec());
+        assert_eq!(
+            told,
+            [
+                FromPmix::Fetched { token: 3, status: 0, data: data(b"ab") },
+                FromPmix::Fetched { token: 4, status: status::OUT_OF_RESOURCE, data: data(b"") },
+            ]
+        );
     }
 
     #[test]

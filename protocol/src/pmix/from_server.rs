@@ -228,6 +228,16 @@ pub enum FromPmix {
         #[n(0)]
         proc: Proc,
     },
+    /// A namespace cannot be registered; nothing of it is left, and the server serves the others.
+    #[n(18)]
+    NotRegistered {
+        /// Its name.
+        #[n(0)]
+        namespace: String,
+        /// Why, for people.
+        #[n(1)]
+        why: String,
+    },
 }
 
 /// A program of a spawn.

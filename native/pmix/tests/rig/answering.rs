@@ -55,6 +55,7 @@ impl Rig {
             FromPmix::Connected { proc } => self.told.connected.push(proc),
             FromPmix::Finalised { proc } => self.told.finalised.push(proc),
             FromPmix::Drained { .. } => {}
+            FromPmix::NotRegistered { namespace, why } => panic!("{namespace} is not registered: {why}"),
             FromPmix::Abort { proc, status, message } => {
                 self.told.aborts.push((proc, status, message));
                 self.kill_ranks();

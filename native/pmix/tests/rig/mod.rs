@@ -72,6 +72,17 @@ impl Rig {
 
     /// The same by another command, which becomes the server.
     pub(crate) fn start_by(nodes: usize, libraries: &[&str], mpi: Mpi, command: impl Fn() -> Command) -> Self {
+        Self::start_with(nodes, libraries, mpi, command, &[])
+    }
+
+    /// The same for a job with folders that are removed when the agent is gone.
+    pub(crate) fn start_with(
+        nodes: usize,
+        libraries: &[&str],
+        mpi: Mpi,
+        command: impl Fn() -> Command,
+        scratch: &[String],
+    ) -> Self {
         let (sender, messages) = channel();
         let mut rig = Self {
             servers: Vec::new(),
@@ -86,7 +97,7 @@ impl Rig {
             survivors_go_on: false,
         };
         for node in 0..nodes {
-            rig.start_server(&format!("node-{node}"), libraries, command());
+            rig.start_server(&format!("node-{node}"), libraries, command(), scratch);
         }
         rig
     }
@@ -97,7 +108,7 @@ impl Rig {
         self
     }
 
-    fn start_server(&mut self, host: &str, libraries: &[&str], mut command: Command) {
+    fn start_server(&mut self, host: &str, libraries: &[&str], mut command: Command, scratch: &[String]) {
         let index = self.servers.len();
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         command.env("PMI_FD", SOCKET.to_string());
@@ -126,7 +137,7 @@ impl Rig {
         let folder = server.folder.path().to_string_lossy().into_owned();
         self.servers.push(server);
         let libraries = libraries.iter().map(ToString::to_string).collect();
-        self.say(index, &ToPmix::Start { libraries, folder, host: host.to_owned(), scratch: Vec::new() });
+        self.say(index, &ToPmix::Start { libraries, folder, host: host.to_owned(), scratch: scratch.to_vec() });
     }
 
     pub(crate) fn say(&mut self, server: usize, message: &ToPmix) {

@@ -67,7 +67,7 @@ pub(crate) fn wheel_library() -> String {
 
 /// PMIx 3.2.5 in Open MPI 4.1.8's wheel, where it is a part of another library.
 pub(crate) fn oldest_library() -> String {
-    there(wheel("openmpi41").join("lib/libopen-pal.so.40"), "scripts/setup.sh test")
+    there(wheel("openmpi41").join("lib/libopen-pal.so.40"), "scripts/setup.sh")
 }
 
 /// The library of the distribution, by the name that the loader knows.

@@ -68,7 +68,8 @@ impl Rig {
             FromPmix::Disconnect { token, procs } => self.collect(DISCONNECT, procs, (server, token, vec![])),
             FromPmix::Modex { token, proc } => {
                 self.told.modexes += 1;
-                let home = self.homes[&(proc.namespace.clone(), proc.rank)];
+                let home = self.homes.get(&(proc.namespace.clone(), proc.rank));
+                let home = *home.unwrap_or_else(|| panic!("server {server} asks for {proc:?}, of {:?}", self.homes));
                 self.answering.fetches.push((server, token));
                 let number = self.answering.fetches.len() as u64 - 1;
                 self.say(home, &ToPmix::Fetch { token: number, proc });

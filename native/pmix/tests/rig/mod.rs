@@ -193,6 +193,8 @@ impl Rig {
     fn launch_on(&mut self, nodes: usize, namespace: &Namespace, program: &Path, arguments: &[String]) {
         // SAFETY: takes nothing, and cannot fail.
         let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+        // All are registered before any rank runs: the first ones may ask for others at once.
+        let mut registered = Vec::new();
         for node in 0..nodes {
             let mut here = Namespace { node: node as u32, ..namespace.clone() };
             let mut next = 0;
@@ -206,15 +208,11 @@ impl Rig {
             self.say(node, &ToPmix::Register { namespace: here.clone(), uid, gid });
             let environments = self.registered(&namespace.name);
             assert_eq!(environments.len(), here.local.len());
-            for (local, environment) in here.local.iter().zip(environments) {
-                self.start_rank(
-                    node,
-                    &Proc { namespace: namespace.name.clone(), rank: local.rank },
-                    &environment,
-                    program,
-                    arguments,
-                );
-            }
+            registered.extend(here.local.iter().map(|local| (node, local.rank)).zip(environments));
+        }
+        for ((node, rank), environment) in registered {
+            let proc = Proc { namespace: namespace.name.clone(), rank };
+            self.start_rank(node, &proc, &environment, program, arguments);
         }
     }
 

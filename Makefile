@@ -16,7 +16,7 @@ demo: build ## four agents on this machine, eight ranks of MPICH and of Open MPI
 test: build ## every test of the workspace, those on the cluster of namespaces included
 	@scripts/test.sh
 
-conformance: build ## MPICH's and mpi4py's own test suites, under muster and under MPICH's mpiexec
+conformance: build ## MPICH's and mpi4py's own test suites, under muster and under the MPIs' own launchers
 	@scripts/conformance/run.sh
 
 check: setup ## format, lints, licences and sources of dependencies, documentation

@@ -2,6 +2,7 @@
 # The folders `init` and `spawn` of MPICH's own test suite, built against MPICH 5.0.2 and run over two hosts, by `muster run`
 # and by MPICH's mpiexec: no test that passes there may fail here. Results are under target/conformance.
 . "$(dirname "$0")/lib.sh"
+over mpich
 
 SUITE=$CACHE/mpich-testsuite
 DIRS=(init spawn)
@@ -61,9 +62,9 @@ run() { # WHO
 
 mkdir -p "$OUT" "$CACHE/stamps"
 prepare
-for who in hydra muster; do
+for who in "$PEER" muster; do
     begun=$SECONDS
     run "$who"
     say "$who: $((SECONDS - begun)) s"
 done
-report "mpich" "$OUT/mpich-testsuite.hydra.txt" "$OUT/mpich-testsuite.muster.txt"
+report "mpich" "$OUT/mpich-testsuite.$PEER.txt" "$OUT/mpich-testsuite.muster.txt"

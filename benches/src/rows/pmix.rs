@@ -46,7 +46,25 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
             measured: Measured::Pairs(taken, Demand::AtMost(demand)),
         });
     }
+    rows.push(without_mpi(&stage, pairs)?);
     Ok(rows)
+}
+
+/// Without an MPI only the part of the launchers and of PMIx is left.
+fn without_mpi(stage: &Stage, pairs: usize) -> Result<Outcome> {
+    let program = workspace::test_program("pmix", "pmix_fence")?;
+    let run = |mut command: Command| {
+        command.arg(&program);
+        let ran = stage.lobby.run(command)?;
+        ensure!(ran.stdout.starts_with(b"round 0 ranks 32 "), "no round of {HOSTS} ranks was reported");
+        Ok(ran.ms)
+    };
+    let taken = Pairs::measure(pairs, || run(stage.muster()), || run(stage.open_mpi_5("prterun", Shell::Enter, 1)))?;
+    Ok(Outcome {
+        what: format!("{HOSTS} hosts × 1 rank, PMIx init + fence + finalize without an MPI, whole command"),
+        against: "`prterun`, namespaces entered",
+        measured: Measured::Pairs(taken, Demand::None),
+    })
 }
 
 fn programs(launcher: Launcher) -> &'static str {

@@ -44,14 +44,16 @@ fn sixteen_ranks_on_eight_hosts(family: Family) {
     let missing = rig.run(job(&rig, family, &hosts, &[], "exit_early").args(["before-init", "3", "0"]));
     assert_ne!(missing.status.code(), Some(0), "{}", missing.stderr_text());
     assert!(said(&missing).starts_with("muster: rank 3 on h1 "), "{}", said(&missing));
-    // Nothing of an MPI that was killed stays either: its shared memory is in a folder of the job.
-    rig.assert_clean(&[]);
+    // Nothing of an MPI that was killed stays either: its shared memory is in a folder of the job. Only Open MPI 5 makes one more file
+    // while it starts, which stays when a rank is killed at that moment, and does not say whose it is.
+    let while_starting = ["/dev/shm/open_mpi."];
+    rig.assert_clean(&while_starting);
 
     let spawning =
         job(&rig, family, &hosts, &[], "spawn_parent").arg(family.program("spawn_child").expect("built")).arg("4");
     let children = (0..4).map(|rank| format!("child {rank} on h{} among 20", rank / 2));
     assert_eq!(rig.lines(spawning), children.chain(["spawned 4: ok".to_owned()]).collect::<Vec<_>>());
-    rig.assert_clean(&[]);
+    rig.assert_clean(&while_starting);
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub struct Sign {
     /// Whether the program itself links it. What a script starts or imports, or what a wrapper is given, may not be used at all.
     pub certain: bool,
     /// The PMIx library of the program's own MPI, when it had better serve it.
-    pub library: Option<String>,
+    pub pmix_library: Option<String>,
 }
 
 /// Libraries that tell, by the beginning of their names: `libmpi.so.40` and `libmpi.so.40.30.4` are the same.
@@ -37,7 +37,7 @@ pub fn of_library(file: &str, soname: &str) -> Option<Sign> {
         bootstrap: *bootstrap,
         because: format!("{file} links {soname} ({family})"),
         certain: true,
-        library: None,
+        pmix_library: None,
     })
 }
 

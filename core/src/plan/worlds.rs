@@ -160,7 +160,7 @@ pub(super) fn divide(
         let linked = choice.bootstrap == Bootstrap::Pmix && choice.certain;
         world.insists |= app.bootstrap == Bootstrap::Pmi || linked;
         if let (Ground::Found(_), Some(Some(sign))) = (&choice.because, signs.get(at)) {
-            world.pmix_preferred = world.pmix_preferred.take().or_else(|| sign.library.clone());
+            world.pmix_preferred = world.pmix_preferred.take().or_else(|| sign.pmix_library.clone());
         }
         world.apps.push(at as u32);
         world.app_ranks.push(0);
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn programs_of_one_bootstrap_share_a_world_in_which_everything_is_counted_anew() {
         let apps = [Bootstrap::Auto, Bootstrap::Auto, Bootstrap::None, Bootstrap::Auto].map(|b| app("./p", b));
-        let library = Some(Sign { library: Some("/own".into()), ..sign("./d", "libmpi.so.40").unwrap() });
+        let library = Some(Sign { pmix_library: Some("/own".into()), ..sign("./d", "libmpi.so.40").unwrap() });
         let signs = [sign("./a", "libmpi.so.40"), sign("./b", "libmpi.so.12"), None, library];
         let choices = choose(&apps, &signs).unwrap();
         let at = |host: u32, local_rank: u32, app: u32| Placed { host: HostIndex(host), local_rank, app };

@@ -108,20 +108,20 @@ impl<'a> Look<'a> {
         }
         let Ok(Some(needs)) = elf::needs(path) else { return Vec::new() };
         let sign = |l: &String| {
-            Some(Sign { library: self.own_pmix(path, &needs.folders, l), ..detect::of_library(shown, l)? })
+            Some(Sign { pmix_library: self.own_pmix(path, &needs.folders, l), ..detect::of_library(shown, l)? })
         };
         let signs: Vec<Sign> = needs.libraries.iter().filter_map(sign).collect();
         if !signs.is_empty() {
             return signs;
         }
         let found: Vec<(PathBuf, &String)> =
-            needs.libraries.iter().filter_map(|l| Some((self.library(path, &needs.folders, l)?, l))).collect();
+            needs.libraries.iter().filter_map(|l| Some((self.find_library(path, &needs.folders, l)?, l))).collect();
         found.into_iter().flat_map(|(path, name)| self.file(&path, name, depth + 1)).collect()
     }
 
     /// The PMIx library beside the program's `libmpi`, if that is Open MPI 5.
     fn own_pmix(&self, of: &Path, folders: &[String], soname: &str) -> Option<String> {
-        let libmpi = self.library(of, folders, soname)?;
+        let libmpi = self.find_library(of, folders, soname)?;
         let needs = elf::needs(&libmpi).ok()??;
         needs.libraries.iter().find(|l| detect::is_of_open_mpi_5(l))?;
         let folder = std::fs::canonicalize(&libmpi).ok()?.parent()?.to_path_buf();
@@ -129,11 +129,11 @@ impl<'a> Look<'a> {
         let own = beside
             .into_iter()
             .find(|path| path.is_file())
-            .or_else(|| self.library(&libmpi, &needs.folders, "libpmix.so.2"));
+            .or_else(|| self.find_library(&libmpi, &needs.folders, "libpmix.so.2"));
         own.map(|path| path.to_string_lossy().into_owned())
     }
 
-    fn library(&self, of: &Path, folders: &[String], name: &str) -> Option<PathBuf> {
+    fn find_library(&self, of: &Path, folders: &[String], name: &str) -> Option<PathBuf> {
         let origin = of.parent().map_or_else(String::new, |dir| dir.to_string_lossy().into_owned());
         let own = folders.iter().map(|f| f.replace("${ORIGIN}", &origin).replace("$ORIGIN", &origin));
         let asked = self.var("LD_LIBRARY_PATH").unwrap_or_default().split(':').filter(|f| !f.is_empty());
@@ -211,7 +211,7 @@ impl<'a> Look<'a> {
             self.var("MPI4PY_LIBMPI").unwrap_or_default().split(':').filter(|p| !p.is_empty()).map(PathBuf::from);
         let environment = package.ancestors().find(|dir| dir.file_name().is_some_and(|n| n == "lib"));
         let beside = NAMES.iter().filter_map(|name| Some(environment?.join(name)));
-        let loaded = NAMES.iter().filter_map(|name| self.library(package, &[], name));
+        let loaded = NAMES.iter().filter_map(|name| self.find_library(package, &[], name));
         asked.chain(beside).chain(loaded).find(|path| path.is_file())
     }
 }

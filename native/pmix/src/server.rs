@@ -64,7 +64,7 @@ pub enum Failure {
 
 /// A running server.
 pub struct Server {
-    library: Library,
+    pmix: Library,
     folder: PathBuf,
     /// Namespaces, with the folders of those that have ranks here.
     namespaces: BTreeMap<String, Option<PathBuf>>,
@@ -100,12 +100,12 @@ impl Server {
         unsafe {
             (library.register_event_handler)(null_mut(), 0, null_mut(), 0, upcalls::any_event, None, null_mut());
         }
-        Ok(Self { library, folder, namespaces: BTreeMap::new() })
+        Ok(Self { pmix: library, folder, namespaces: BTreeMap::new() })
     }
 
     /// What to tell the agent of it.
     pub fn ready(&self) -> FromPmix {
-        FromPmix::Ready { version: self.library.version.text.clone(), library: self.library.path.clone() }
+        FromPmix::Ready { version: self.pmix.version.text.clone(), library: self.pmix.path.clone() }
     }
 
     /// Registers a namespace with its ranks here. One that makes no sense, whose folders cannot be made, or to which the library says
@@ -135,10 +135,10 @@ impl Server {
         let folders = self.make_folders(namespace, uid, gid)?;
         let folders = folders.as_ref().map(|[top, session]| Folders { top, session });
         let plain = Maps::of(namespace).map_err(BadNamespace::from)?;
-        let maps = self.library.written(plain);
-        let maps = maps.map_err(|rc| refused(&self.library, "writing the maps of a namespace", rc))?;
+        let maps = self.pmix.written(plain);
+        let maps = maps.map_err(|rc| refused(&self.pmix, "writing the maps of a namespace", rc))?;
         // All of this stays for a library that hangs.
-        let typed = self.library.version.maps_are_typed();
+        let typed = self.pmix.version.maps_are_typed();
         let mut infos = ManuallyDrop::new(namespace::infos(namespace, folders, &maps, typed)?);
         let named = Box::leak(Box::new(proc(&namespace.name, 0)?));
         self.namespaces.entry(namespace.name.clone()).or_default();
@@ -147,7 +147,7 @@ impl Server {
             |done, mark| {
                 // SAFETY: the name's field has the length that is read, and the arrays live until the library has called back.
                 unsafe {
-                    (self.library.register_nspace)(
+                    (self.pmix.register_nspace)(
                         named.namespace.as_ptr(),
                         namespace.local.len() as c_int,
                         infos.pointer(),
@@ -166,7 +166,7 @@ impl Server {
             self.ask(
                 || format!("registering rank {} of {}", local.rank, namespace.name),
                 // SAFETY: the process lives until the library has called back; it is given no object of ours.
-                |done, mark| unsafe { (self.library.register_client)(named, uid, gid, null_mut(), done, mark) },
+                |done, mark| unsafe { (self.pmix.register_client)(named, uid, gid, null_mut(), done, mark) },
             )?;
             // SAFETY: it was made above, and the library has done with it.
             environments.push(self.environment(unsafe { &*named })?);
@@ -196,7 +196,7 @@ impl Server {
         // SAFETY: takes integers; one null pointer is an empty environment. The library grows it by the C library's means.
         let mut variables = unsafe { libc::calloc(1, size_of::<*mut c_char>()) }.cast::<*mut c_char>();
         // SAFETY: the process and the environment are valid for the call.
-        let rc = unsafe { (self.library.setup_fork)(of, &raw mut variables) };
+        let rc = unsafe { (self.pmix.setup_fork)(of, &raw mut variables) };
         // SAFETY: an environment is an array of texts up to a null pointer.
         let texts = unsafe { values::texts(variables.cast_const().cast()) };
         for position in 0..texts.len() {
@@ -226,12 +226,12 @@ impl Server {
         // Whether it knew the namespace does not matter.
         let end = wait(|done, mark| {
             // SAFETY: the name's field has the length that is read and lives until the library has called back.
-            unsafe { (self.library.deregister_nspace)(named.namespace.as_ptr(), done, mark) };
+            unsafe { (self.pmix.deregister_nspace)(named.namespace.as_ptr(), done, mark) };
             status::SUCCESS
         });
         end.map_err(|Late| Failure::Late {
             what: format!("deregistering namespace {name}"),
-            library: self.library.path.clone(),
+            library: self.pmix.path.clone(),
         })?;
         drop(ManuallyDrop::into_inner(named));
         Ok(())
@@ -242,7 +242,7 @@ impl Server {
         let rc = match proc(&of.namespace, of.rank) {
             // SAFETY: the process is copied by the call; the mark is a number.
             Ok(of) => unsafe {
-                (self.library.dmodex_request)(
+                (self.pmix.dmodex_request)(
                     &raw const of,
                     upcalls::fetched,
                     std::ptr::without_provenance_mut(token as usize),
@@ -266,15 +266,7 @@ impl Server {
         // Without a callback the arrays are copied, or done with, when the call returns.
         // SAFETY: process and array are valid for the call. A refusal means that nobody here wants to know.
         unsafe {
-            (self.library.notify_event)(
-                event,
-                &raw const of,
-                RANGE_LOCAL,
-                infos.pointer(),
-                infos.len(),
-                None,
-                null_mut(),
-            );
+            (self.pmix.notify_event)(event, &raw const of, RANGE_LOCAL, infos.pointer(), infos.len(), None, null_mut());
         }
         Ok(())
     }
@@ -290,7 +282,7 @@ impl Server {
             }
         }
         // SAFETY: the server runs, and nothing calls the library any more.
-        unsafe { (self.library.server_finalize)() };
+        unsafe { (self.pmix.server_finalize)() };
         empty(&self.folder);
     }
 
@@ -302,7 +294,7 @@ impl Server {
     ) -> Result<(), Failure> {
         match wait(call) {
             Ok(rc) => self.check(rc, what),
-            Err(Late) => Err(Failure::Late { what: what(), library: self.library.path.clone() }),
+            Err(Late) => Err(Failure::Late { what: what(), library: self.pmix.path.clone() }),
         }
     }
 
@@ -310,7 +302,7 @@ impl Server {
         if rc == status::SUCCESS || rc == status::OPERATION_SUCCEEDED {
             return Ok(());
         }
-        Err(refused(&self.library, &what(), rc))
+        Err(refused(&self.pmix, &what(), rc))
     }
 }
 

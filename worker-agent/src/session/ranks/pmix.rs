@@ -8,7 +8,8 @@ use muster_core::pmi;
 use muster_core::pmix::{Action, Server, Setup, Stream, status};
 use muster_protocol::limits::{CONTROL_PAYLOAD_BYTES_MAX, RANKS_PER_HOST_MAX};
 use muster_protocol::message::{
-    AbortCause, Call, Dead, EnvVar, FenceState, Fetch, Fetched, Initialised, ProcEnd, Say, Share, Spec, StartStage,
+    AbortCause, Call, Dead, EnvVar, FenceState, Fetch, Fetched, Initialised, PmixPlan, ProcEnd, Say, Share, Spec,
+    StartStage,
 };
 use muster_protocol::pmix::{FromPmix, LocalRank, Namespace, Proc, ToPmix, packed};
 use muster_protocol::{Group, ProcId};
@@ -84,10 +85,10 @@ impl Ranks {
     }
 
     fn begin_pmix(&mut self, spec: &Spec, share: &Share) {
-        let plan = spec.pmix.clone().unwrap_or_default();
-        let usual = || plan.preferred.iter().chain(&self.site.libraries).cloned().collect();
+        let PmixPlan { library: only, preferred, .. } = spec.pmix.clone().unwrap_or_default();
+        let usual = || preferred.iter().chain(&self.site.libraries).cloned().collect();
         let setup = Setup {
-            libraries: plan.library.clone().map_or_else(usual, |library| vec![library]),
+            libraries: only.map_or_else(usual, |library| vec![library]),
             folder: self.site.folder.clone(),
             host: share.host_name.clone(),
             owner: self.site.owner,

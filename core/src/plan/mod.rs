@@ -1,5 +1,6 @@
 //! From what the user asked for and the hosts there are to a plan: a pure value that says which rank runs where.
 
+pub mod circumstances;
 pub mod detect;
 pub mod open_mpi;
 pub mod placement;

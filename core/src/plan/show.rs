@@ -6,8 +6,9 @@ use std::fmt;
 use muster_protocol::Rank;
 use serde::Serialize;
 
+use super::circumstances::{CONDITIONALS, Conditional};
 use super::rank_env::{EnvEntry, rank_entries};
-use super::{Ground, HostShare, Plan, shares};
+use super::{Bootstrap, Ground, HostShare, Plan, shares};
 
 /// A plan with the variables of its first rank, for people (`Display`) and for programs (`Serialize`).
 #[derive(Debug, Clone, Serialize)]
@@ -17,13 +18,20 @@ pub struct Sheet<'a> {
     pub plan: &'a Plan,
     /// What rank 0 gets besides the worker's own environment and the user's variables.
     pub rank_0_environment: Vec<EnvEntry>,
+    /// What it gets too if its host turns out to be so.
+    pub rank_0_conditional: Vec<Conditional>,
 }
 
 impl Plan {
     /// The plan as it is shown.
     pub fn sheet(&self) -> Sheet<'_> {
         let facts = self.facts(Rank(0), 0);
-        Sheet { plan: self, rank_0_environment: facts.map(|f| rank_entries(&f)).unwrap_or_default() }
+        let pmix = facts.is_some_and(|f| f.bootstrap == Bootstrap::Pmix);
+        Sheet {
+            plan: self,
+            rank_0_environment: facts.map(|f| rank_entries(&f)).unwrap_or_default(),
+            rank_0_conditional: if pmix { CONDITIONALS.to_vec() } else { Vec::new() },
+        }
     }
 
     fn host_row(&self, share: &HostShare, ranks: &[String]) -> [String; 5] {
@@ -120,6 +128,15 @@ impl fmt::Display for Sheet<'_> {
             .iter()
             .map(|e| [format!("  {}={}", e.name, e.value), e.reason.to_owned()])
             .collect();
+        table(f, &rows)?;
+        if self.rank_0_conditional.is_empty() {
+            return Ok(());
+        }
+        writeln!(f, "\nand these, unless the user or a file of Open MPI's has chosen:")?;
+        let conditional = self.rank_0_conditional.iter();
+        let rows: Vec<_> = conditional
+            .map(|c| [format!("  {}={}", c.name, c.value), c.when.to_string(), c.reason.to_owned()])
+            .collect();
         table(f, &rows)
     }
 }
@@ -167,7 +184,7 @@ mod tests {
     use super::*;
     use crate::hosts::{Origin, parse_hosts_flag};
     use crate::plan::detect::of_library;
-    use crate::plan::{AppSpec, Bootstrap, JobSpec, Placement, PlanError, StdinTarget};
+    use crate::plan::{AppSpec, JobSpec, Placement, PlanError, StdinTarget};
 
     fn spec() -> JobSpec {
         let app = |n, argv: &[&str]| AppSpec {
@@ -253,6 +270,12 @@ mod tests {
         1        0      pmix       ./server links libmpi.so.40 (Open MPI)
         2        1      pmi        ./client links libmpi.so.12 (the MPICH family)
         3        2      none       asked for
+        ");
+        insta::assert_snapshot!(sheet.to_string().split("\nand these").nth(1).unwrap(), @r"
+        , unless the user or a file of Open MPI's has chosen:
+          OMPI_MCA_mpi_yield_when_idle=1       where ranks outnumber cores  Open MPI: a rank that waits gives way to others, as under mpirun with more ranks than slots
+          OMPI_MCA_btl=^ofi,openib,uct,usnic   on a host without a fabric   Open MPI: do not load libraries of fabrics that are not there
+          OMPI_MCA_mtl=^ofi,portals4,psm,psm2  on a host without a fabric   Open MPI: do not load libraries of fabrics that are not there
         ");
         let facts = plan.facts(Rank(1), 0).unwrap();
         assert_eq!((facts.size, facts.host, facts.local_size, facts.bootstrap), (2, "b", 1, Bootstrap::Pmix));

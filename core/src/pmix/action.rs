@@ -13,8 +13,15 @@ pub type Text = String;
 pub enum Action {
     /// Say this to the PMIx server.
     Send(ToPmix),
-    /// Start this host's ranks of a group, with these variables for each, in the order of their local ranks.
-    Start(Group, Vec<Vec<EnvVar>>),
+    /// Start this host's ranks of a group.
+    Start {
+        /// The process group.
+        group: Group,
+        /// Variables of each, in the order of their local ranks.
+        environments: Vec<Vec<EnvVar>>,
+        /// Whether ranks of the job have to share cores.
+        crowded: bool,
+    },
     /// A rank of this host has said its first word; from now on a rank that ends without one is missed by the others.
     FirstInit(Group, Rank),
     /// This host has arrived at a fence of a whole group.

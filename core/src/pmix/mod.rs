@@ -9,6 +9,7 @@
 
 mod action;
 mod asks;
+mod company;
 mod group;
 mod server;
 mod stream;
@@ -18,6 +19,7 @@ mod version;
 mod tests;
 
 pub use action::{Action, Text};
+pub use company::Machine;
 pub use server::{Server, Setup};
 pub use stream::Stream;
 pub use version::{Disagreement, agree};

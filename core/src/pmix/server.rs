@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use muster_protocol::limits::PMIX_TEXT_BYTES_MAX;
-use muster_protocol::message::{Answer, DeadRank};
+use muster_protocol::message::{Answer, DeadRank, PmixHost};
 use muster_protocol::pmix::{FromPmix, Namespace, Proc, RANK_WILDCARD, ToPmix};
 use muster_protocol::{Group, Rank};
 
 use super::action::Action;
 use super::asks::Asked;
+use super::company::{Machine, crowded, heard, told};
 use super::group::{Local, Stage};
 use super::status;
-use super::version::{agree, told};
+use super::version::agree;
 use crate::pmi::Phase;
 
 /// What the PMIx server is started with.
@@ -28,6 +29,8 @@ pub struct Setup {
     pub owner: (u32, u32),
     /// Folders of the job on this host.
     pub scratch: Vec<String>,
+    /// What this host is a part of.
+    pub machine: Machine,
 }
 
 /// The PMIx service of one job on one host; see the module above.
@@ -192,8 +195,19 @@ impl Server {
         let Some(local) = self.groups.get_mut(&group).filter(|l| l.stage == Stage::Waiting) else { return };
         local.stage = Stage::Comparing(environments);
         local.in_flight = Some(None);
-        let blob = told(&self.setup.host, self.version.as_deref().unwrap_or("an unknown version"));
-        out.push(Action::Fence { group, seq: local.seq, blob });
+        let seq = local.seq;
+        let facts = PmixHost {
+            version: self.version.clone().unwrap_or_else(|| "an unknown version".to_owned()),
+            machine: self.setup.machine.id,
+            machine_cores: self.setup.machine.cores,
+            ranks: self.ranks_here(group),
+        };
+        out.push(Action::Fence { group, seq, blob: told(&self.setup.host, &facts) });
+    }
+
+    /// Ranks of this group and of those before it.
+    fn ranks_here(&self, group: Group) -> u32 {
+        self.known.get(&group).map_or(0, |n| n.first_node_rank.saturating_add(n.local.len() as u32))
     }
 
     fn connected(&mut self, proc: &Proc, out: &mut Vec<Action>) {
@@ -246,12 +260,14 @@ impl Server {
     }
 
     fn compared(&mut self, group: Group, result: &Bytes, out: &mut Vec<Action>) {
-        if let Err(error) = agree(result) {
+        let hosts = heard(result);
+        if let Err(error) = agree(&hosts) {
             return self.fail(group, &error.to_string(), out);
         }
+        let crowded = crowded(&self.setup.machine, self.ranks_here(group), &hosts);
         let Some(local) = self.groups.get_mut(&group) else { return };
         if let Stage::Comparing(environments) = std::mem::replace(&mut local.stage, Stage::Started) {
-            out.push(Action::Start(group, environments));
+            out.push(Action::Start { group, environments, crowded });
         }
     }
 

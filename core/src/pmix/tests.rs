@@ -2,13 +2,13 @@
 
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
-use muster_protocol::message::{Answer, Ask, DeadRank, EnvVar, FoundItem, KeyValue, Part, Purpose, Run};
+use muster_protocol::message::{Answer, Ask, DeadRank, EnvVar, FoundItem, KeyValue, Part, PmixHost, Purpose, Run};
 use muster_protocol::pmix::{
     FromPmix, GroupOp, Item, LocalRank, Namespace, Proc, RANK_WILDCARD, SpawnProgram, ToPmix, Value,
 };
 use muster_protocol::{Group, Rank};
 
-use super::version::told;
+use super::company;
 use super::*;
 use crate::pmi::Phase;
 
@@ -43,6 +43,12 @@ fn bytes(text: &str) -> ByteVec {
     ByteVec::from(text.as_bytes().to_vec())
 }
 
+/// A host with two ranks, on a machine of its own with four cores.
+fn told(host: &str, version: &str) -> Bytes {
+    let machine = if host == "a" { 5 } else { 6 };
+    company::told(host, &PmixHost { version: version.into(), machine, machine_cores: 4, ranks: 2 })
+}
+
 /// The server with what it has asked of its agent.
 struct Bench {
     server: Server,
@@ -58,6 +64,7 @@ impl Bench {
             host: "a".into(),
             owner: (7, 8),
             scratch: vec!["f".into()],
+            machine: Machine { id: 5, cores: 4, usable: 4 },
         };
         let mut out = Vec::new();
         let server = Server::new(setup, &mut out);
@@ -71,7 +78,7 @@ impl Bench {
         bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
         bench.says(FromPmix::Registered { namespace: "ns".into(), environments: vec![Vec::new(), Vec::new()] });
         bench.fence(0, told("b", "4.2.2"));
-        assert!(matches!(bench.take().last(), Some(Action::Start(G, _))));
+        assert!(matches!(bench.take().last(), Some(Action::Start { group: G, .. })));
         bench
     }
 
@@ -137,7 +144,7 @@ fn ranks_start_when_the_library_knows_them_and_the_hosts_have_compared_theirs() 
     assert_eq!(bench.take(), [Action::Fence { group: G, seq: 0, blob: told("a", "4.2.2") }]);
     let result = [told("a", "4.2.2"), told("b", "4.2.9")].concat();
     bench.fence(0, result.clone().into());
-    assert_eq!(bench.take(), [Action::Start(G, environments)]);
+    assert_eq!(bench.take(), [Action::Start { group: G, environments, crowded: false }]);
     // It comes again after a change in the tree.
     assert_eq!(bench.fence(0, result.into()).take(), []);
 }

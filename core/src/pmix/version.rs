@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use bytes::{Bytes, BytesMut};
-
-use crate::kvs::{Entries, append_entry};
+use muster_protocol::message::PmixHost;
 
 /// Hosts that are named for one version.
 const NAMED_MAX: usize = 3;
@@ -21,27 +19,18 @@ pub struct Disagreement {
     found: String,
 }
 
-/// What a host tells the others.
-pub(super) fn told(host: &str, version: &str) -> Bytes {
-    let mut blob = BytesMut::new();
-    // A host's name and a version are short; were they not, the others would miss this host and say so.
-    let _ = append_entry(&mut blob, host.as_bytes(), version.as_bytes());
-    blob.freeze()
-}
-
 fn major(version: &str) -> &str {
     version.split('.').next().unwrap_or(version)
 }
 
-/// Whether the libraries of all hosts, as [`told`] by each, can serve one job.
+/// Whether the libraries of all hosts can serve one job.
 ///
 /// # Errors
 /// When they are of different major series.
-pub fn agree(told: &Bytes) -> Result<(), Disagreement> {
-    let mut versions: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for (host, version) in Entries::new(told.clone()).flatten() {
-        let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-        versions.entry(text(&version)).or_default().push(text(&host));
+pub fn agree(hosts: &[(String, PmixHost)]) -> Result<(), Disagreement> {
+    let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (host, told) in hosts {
+        versions.entry(&told.version).or_default().push(host);
     }
     let mut majors: Vec<&str> = versions.keys().map(|v| major(v)).collect();
     majors.dedup();
@@ -66,18 +55,15 @@ pub fn agree(told: &Bytes) -> Result<(), Disagreement> {
 mod tests {
     use super::*;
 
-    fn all(hosts: &[(&str, &str)]) -> Bytes {
-        let mut blob = BytesMut::new();
-        for (host, version) in hosts {
-            blob.extend_from_slice(&told(host, version));
-        }
-        blob.freeze()
+    fn all(hosts: &[(&str, &str)]) -> Vec<(String, PmixHost)> {
+        let told = |version: &str| PmixHost { version: version.to_owned(), machine: 0, machine_cores: 1, ranks: 1 };
+        hosts.iter().map(|(host, version)| ((*host).to_owned(), told(version))).collect()
     }
 
     #[test]
     fn libraries_of_one_series_agree_and_others_are_named() {
         assert_eq!(agree(&all(&[("a", "4.2.2"), ("b", "4.2.9")])), Ok(()));
-        assert_eq!(agree(&Bytes::new()), Ok(()));
+        assert_eq!(agree(&[]), Ok(()));
         let error = agree(&all(&[("d", "4.2.2"), ("x", "3.2.5"), ("c", "4.2.2"), ("b", "4.2.2"), ("a", "4.2.2")]));
         insta::assert_snapshot!(error.unwrap_err(), @"the hosts of this job have PMIx libraries of different major series (3.2.5 on x; 4.2.2 on a, b, c and 1 more), which do not understand each other; name one that all have with --pmix-lib");
     }

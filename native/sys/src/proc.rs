@@ -44,6 +44,13 @@ pub fn cpu_count() -> usize {
     quota.map_or(cores, |q| cores.min(q)).max(1)
 }
 
+/// Cores of the whole machine that are switched on; at least 1.
+pub fn machine_cores() -> usize {
+    // SAFETY: sysconf takes an integer and touches no memory of ours.
+    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    usize::try_from(online).unwrap_or(1).max(1)
+}
+
 /// The quota at the root of the cgroup mount, which in a container is the container's: version 2, else version 1.
 fn quota(root: &Path) -> Option<usize> {
     let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
@@ -82,6 +89,7 @@ mod tests {
         assert_eq!(hostname(), uname.trim());
         assert_eq!(boot_id().unwrap().len(), 36);
         assert!((1..=affinity::get().unwrap().len()).contains(&cpu_count()));
+        assert!(machine_cores() >= cpu_count());
     }
 
     #[test]

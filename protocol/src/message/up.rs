@@ -276,6 +276,24 @@ pub struct FenceState {
     pub absent: Vec<Rank>,
 }
 
+/// What a host tells the others of a group before its ranks start, in the first fence of a group that uses PMIx: the value of the
+/// entry that has the host's name as its key.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PmixHost {
+    /// Version of its PMIx library.
+    #[n(0)]
+    pub version: String,
+    /// Identifies the machine that it is a part of, until that starts anew; 0 when unknown.
+    #[n(1)]
+    pub machine: u64,
+    /// Cores of that machine.
+    #[n(2)]
+    pub machine_cores: u32,
+    /// Ranks of the job on the host.
+    #[n(3)]
+    pub ranks: u32,
+}
+
 /// Answer to a query.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Report {

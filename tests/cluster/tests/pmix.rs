@@ -353,3 +353,45 @@ fn the_death_of_a_server_ends_the_job_with_the_reason_and_leaves_its_host_usable
     assert!(lines.contains(&"allreduce of 4 ranks: ok".to_owned()), "{lines:?}");
     rig.assert_clean(&[]);
 }
+
+#[test]
+fn ranks_are_told_whether_they_share_cores_and_that_there_is_no_fabric_unless_people_have_chosen() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let program = Family::OpenMpi4.program("init_allreduce").expect("built");
+    let script = format!(
+        "echo yield=$OMPI_MCA_mpi_yield_when_idle btl=$OMPI_MCA_btl mtl=$OMPI_MCA_mtl; exec {} >/dev/null",
+        program.display()
+    );
+    let told = |hosts: &str, options: &[&str]| {
+        let mut lines = rig.lines(rig.muster(hosts, options).args(["--bootstrap", "pmix", "sh", "-c", &script]));
+        lines.dedup();
+        assert_eq!(lines.len(), 1, "all are told the same: {lines:?}");
+        lines.remove(0)
+    };
+    let fabric = ["infiniband", "cxi", "bxi", "gni"]
+        .iter()
+        .any(|kind| std::fs::read_dir(format!("/sys/class/{kind}")).is_ok_and(|mut devices| devices.next().is_some()));
+    let cores = std::thread::available_parallelism().expect("known").get();
+    // The hosts are parts of one machine: what each has is enough for its own ranks only.
+    let crowded = told(&format!("h0:{cores},h1:{cores}"), &[]);
+    assert!(crowded.starts_with("yield=1 "), "{crowded}");
+    assert!(told(&format!("h0:{},h1:1", cores + 1), &["-n", &(cores + 1).to_string()]).starts_with("yield=1 "));
+    let alone = told("h0:1,h1:1", &["-n", "1"]);
+    assert!(alone.starts_with("yield= "), "{alone}");
+    if !fabric {
+        assert!(alone.contains("psm2") && alone.contains("openib"), "{alone}");
+    }
+    // What is said in a variable or in a file of Open MPI's stays.
+    assert!(told("h0:1", &["-x", "OMPI_MCA_btl=self"]).ends_with("btl=self mtl="));
+    let home = rig.cluster.shared_dir().join("home");
+    std::fs::create_dir_all(home.join(".openmpi")).expect("a folder");
+    let says = |text: &str| std::fs::write(home.join(".openmpi/mca-params.conf"), text).expect("a file");
+    let in_home = format!("HOME={}", home.display());
+    says("btl = self,tcp\nmpi_yield_when_idle = 0\n");
+    assert_eq!(told(&format!("h0:{cores},h1:{cores}"), &["-x", &in_home]), "yield= btl= mtl=");
+    if !fabric {
+        says("btl = ^openib,vader\n");
+        assert!(told("h0:1", &["-x", &in_home]).contains("btl=^openib,vader,ofi"));
+    }
+    rig.assert_clean(&[]);
+}

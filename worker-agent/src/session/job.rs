@@ -329,7 +329,7 @@ impl Job {
     }
 
     fn start_pmix(&mut self, order: Box<RankOrder>) {
-        match self.ranks.make_pmix_folders(pmix::make_folders) {
+        match self.ranks.prepare_pmix(pmix::prepare) {
             Ok(()) => self.act(RankAct::Order(Order::Spawn(order))),
             Err(error) => self.ranks.pmix_died(&format!("a folder for PMIx cannot be made: {error}")),
         }

@@ -2,13 +2,16 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use muster_core::plan::circumstances::{FABRICS, Params};
+use muster_core::pmix::Machine;
 use muster_protocol::HostIndex;
 use muster_protocol::message::Stamp;
+use muster_sys::proc;
 
 use super::ranks::PmixSite;
 
@@ -20,6 +23,15 @@ const OWN_LIBRARY: &str = "../lib/libpmix.so.2";
 const ANY_LIBRARY: &str = "libpmix.so.2";
 /// Shared memory of a Linux host.
 const SHARED_MEMORY: &str = "/dev/shm";
+/// Where Linux lists devices by their kind.
+const DEVICES: &str = "/sys/class";
+/// Open MPI's parameters, in a home and in an installation.
+const PARAMS_OF_USER: &str = ".openmpi/mca-params.conf";
+const PARAMS: &str = "openmpi-mca-params.conf";
+/// Folders of parameters that do not follow from where an installation lies.
+const PARAMS_FOLDERS: [&str; 3] = ["/etc/openmpi", "/etc/openmpi-x86_64", "/usr/local/etc"];
+/// More than files of parameters have.
+const PARAMS_BYTES_MAX: u64 = 1 << 20;
 /// The longest line of the server that is logged whole.
 const LINE_BYTES_MAX: usize = 4 << 10;
 
@@ -39,11 +51,52 @@ pub(super) fn site(me: HostIndex, stamp: Stamp, environment: &[(OsString, OsStri
         shared_memory: Path::new(SHARED_MEMORY).is_dir().then(|| format!("{SHARED_MEMORY}/{name}")),
         // Files of ours belong to whom ranks run as.
         owner: fs::metadata("/proc/self").map_or((0, 0), |me| (me.uid(), me.gid())),
+        machine: machine(),
+        fabric: has_fabric(Path::new(DEVICES)),
+        params: Params::default(),
     }
 }
 
-/// Makes the folders of a job, for its owner only. What an agent that was killed has left there is removed.
-pub(super) fn make_folders(site: &mut PmixSite) -> io::Result<()> {
+fn machine() -> Machine {
+    let digits: String = proc::boot_id().unwrap_or_default().chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    Machine {
+        id: u64::from_str_radix(&digits, 16).unwrap_or(0),
+        cores: proc::machine_cores() as u32,
+        usable: proc::cpu_count() as u32,
+    }
+}
+
+/// Whether one of the machine's devices belongs to a fabric, as far as can be seen: in a pod those of its node can be.
+fn has_fabric(devices: &Path) -> bool {
+    let has = |kind: &&str| fs::read_dir(devices.join(kind)).is_ok_and(|mut found| found.next().is_some());
+    FABRICS.iter().any(has)
+}
+
+/// What Open MPI's files say to ranks with these variables. Where its installation lies follows from the variables too.
+fn params(variables: &[(OsString, OsString)]) -> Params {
+    let var = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value);
+    let of_user = var("HOME").map(|home| Path::new(home).join(PARAMS_OF_USER));
+    let prefixes = var("OPAL_PREFIX").map(PathBuf::from).into_iter().chain(
+        [("PATH", "bin"), ("LD_LIBRARY_PATH", "lib")].into_iter().flat_map(|(list, folder)| {
+            let folders = var(list).into_iter().flat_map(std::env::split_paths);
+            folders.filter(move |f| f.ends_with(folder)).filter_map(|f| Some(f.parent()?.to_path_buf()))
+        }),
+    );
+    let of_installation = prefixes.map(|prefix| prefix.join("etc")).chain(PARAMS_FOLDERS.map(PathBuf::from));
+    let mut params = Params::default();
+    for file in of_user.into_iter().chain(of_installation.map(|folder| folder.join(PARAMS))) {
+        let mut text = Vec::new();
+        if fs::File::open(&file).and_then(|f| f.take(PARAMS_BYTES_MAX).read_to_end(&mut text)).is_ok() {
+            params.add(&String::from_utf8_lossy(&text));
+        }
+    }
+    params
+}
+
+/// Makes what a job needs on this host, for ranks with these variables: its folders, for its owner only. What an agent that was
+/// killed has left there is removed.
+pub(super) fn prepare(site: &mut PmixSite, variables: &[(OsString, OsString)]) -> io::Result<()> {
+    site.params = params(variables);
     if site.shared_memory.as_deref().is_some_and(|folder| fresh(folder).is_err()) {
         site.shared_memory = None;
     }
@@ -85,5 +138,45 @@ pub(super) fn hear(pipe: OwnedFd) {
     };
     if let Err(error) = std::thread::Builder::new().name("pmix-log".to_owned()).spawn(listen) {
         tracing::warn!(%error, "what the PMIx server says is lost");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_of_a_fabric_is_seen() {
+        let devices = tempfile::tempdir().expect("a folder");
+        assert!(!has_fabric(devices.path()));
+        for kind in ["net/eth0", "infiniband"] {
+            fs::create_dir_all(devices.path().join(kind)).expect("a folder");
+            assert!(!has_fabric(devices.path()), "{kind}");
+        }
+        fs::create_dir(devices.path().join("infiniband/mlx5_0")).expect("a folder");
+        assert!(has_fabric(devices.path()));
+    }
+
+    #[test]
+    fn files_of_open_mpi_are_found_by_the_variables_of_ranks() {
+        let root = tempfile::tempdir().expect("a folder");
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a parent")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        };
+        let var = |name: &str, value: String| (OsString::from(name), OsString::from(value));
+        let at = |path: &str| root.path().join(path).to_string_lossy().into_owned();
+        write("home/.openmpi/mca-params.conf", "a_parameter = of the user");
+        write("mpi/etc/openmpi-mca-params.conf", "a_parameter = of the installation\nb_parameter = 2");
+        let home = var("HOME", at("home"));
+        let with = |variables: &[(OsString, OsString)]| {
+            let found = params(variables);
+            assert_eq!(found.get("a_parameter"), Some("of the user"), "{variables:?}");
+            assert_eq!(found.get("b_parameter"), Some("2"), "{variables:?}");
+        };
+        with(&[home.clone(), var("OPAL_PREFIX", at("mpi"))]);
+        with(&[home.clone(), var("PATH", format!("/nowhere/bin:{}", at("mpi/bin")))]);
+        with(&[home, var("LD_LIBRARY_PATH", at("mpi/lib"))]);
     }
 }

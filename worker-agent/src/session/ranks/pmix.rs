@@ -2,10 +2,11 @@
 
 use std::ffi::OsString;
 
+use muster_core::plan::circumstances::{Circumstances, Params, conditionals};
 use muster_core::plan::open_mpi::SHARED_MEMORY_FOLDERS;
 use muster_core::plan::{AppSpec, base_env};
 use muster_core::pmi;
-use muster_core::pmix::{Action, Server, Setup, Stream, status};
+use muster_core::pmix::{Action, Machine, Server, Setup, Stream, status};
 use muster_protocol::limits::{CONTROL_PAYLOAD_BYTES_MAX, RANKS_PER_HOST_MAX};
 use muster_protocol::message::{
     AbortCause, Call, Dead, EnvVar, FenceState, Fetch, Fetched, Initialised, PmixPlan, ProcEnd, Say, Share, Spec,
@@ -33,6 +34,12 @@ pub(in crate::session) struct PmixSite {
     pub(in crate::session) shared_memory: Option<String>,
     /// User and group id of the ranks.
     pub(in crate::session) owner: (u32, u32),
+    /// What this host is a part of.
+    pub(in crate::session) machine: Machine,
+    /// Whether there is a device of a fabric here.
+    pub(in crate::session) fabric: bool,
+    /// What Open MPI's files on this host say.
+    pub(in crate::session) params: Params,
 }
 
 /// Room that a frame needs beside its data.
@@ -93,6 +100,7 @@ impl Ranks {
             host: share.host_name.clone(),
             owner: self.site.owner,
             scratch: std::iter::once(self.site.folder.clone()).chain(self.site.shared_memory.clone()).collect(),
+            machine: self.site.machine,
         };
         let mut actions = Vec::new();
         let server = Server::new(setup, &mut actions);
@@ -221,7 +229,7 @@ impl Ranks {
                     Some(unsaid) => unsaid.push(message),
                     None => self.say_pmix(&message),
                 },
-                Action::Start(group, environments) => self.start_held(group, environments),
+                Action::Start { group, environments, crowded } => self.start_held(group, environments, crowded),
                 Action::FirstInit(group, rank) => self.up(&Initialised { group, rank }),
                 Action::Fence { group, seq, blob } => self.acts.push(RankAct::Fence(group, seq, blob)),
                 Action::Upcall { group, rank, token, ask } => {
@@ -254,20 +262,22 @@ impl Ranks {
     }
 
     /// The server knows the ranks of a group, so they start.
-    fn start_held(&mut self, group: Group, environments: Vec<Vec<EnvVar>>) {
+    fn start_held(&mut self, group: Group, environments: Vec<Vec<EnvVar>>, crowded: bool) {
         let Some(state) = self.groups.get_mut(&group) else { return };
         let held = std::mem::take(&mut state.held);
         if self.ending {
             return;
         }
-        let memory = self.site.shared_memory.clone();
+        let PmixSite { shared_memory: memory, params, fabric, .. } = &self.site;
+        let here = Circumstances { crowded, fabric: *fabric, params: Some(params) };
         for (mut order, variables) in held.into_iter().zip(environments) {
             for var in variables {
                 order.env.own.push((var.name.into(), var.value.unwrap_or_default().into()));
             }
-            if let Some(folder) = &memory {
+            if let Some(folder) = memory {
                 keep_shared_memory_in(&mut order, folder);
             }
+            tell_circumstances(&mut order, &here);
             self.acts.push(RankAct::Order(Order::Spawn(Box::new(order))));
         }
     }
@@ -292,12 +302,13 @@ impl Ranks {
         }
     }
 
-    /// Makes this job's folders on this host.
-    pub(in crate::session) fn make_pmix_folders(
+    /// Makes this host ready for the job: its folders, and what Open MPI's files say to ranks with these variables.
+    pub(in crate::session) fn prepare_pmix(
         &mut self,
-        make: impl FnOnce(&mut PmixSite) -> std::io::Result<()>,
+        make: impl FnOnce(&mut PmixSite, &[(OsString, OsString)]) -> std::io::Result<()>,
     ) -> std::io::Result<()> {
-        make(&mut self.site)
+        let first = self.groups.values().find_map(|group| group.held.first());
+        make(&mut self.site, first.map_or(&[], |order| &order.env.base))
     }
 
     /// Removes them, if there are any.
@@ -335,5 +346,19 @@ fn keep_shared_memory_in(order: &mut RankOrder, folder: &str) {
         if !order.env.base.iter().any(|(n, _)| *n == name) {
             order.env.own.push((name, folder.into()));
         }
+    }
+}
+
+/// What has turned out to be so on this host, unless people have said otherwise.
+fn tell_circumstances(order: &mut RankOrder, here: &Circumstances<'_>) {
+    let RankEnv { base, own } = &mut order.env;
+    let said = base.iter().filter_map(|(name, _)| name.to_str());
+    let planned = |name: &str| {
+        let (_, value) = own.iter().find(|(n, _)| n == name)?;
+        value.to_str().map(str::to_owned)
+    };
+    for (name, value) in conditionals(here, said, planned) {
+        own.retain(|(n, _)| n != name);
+        own.push((name.into(), value.into()));
     }
 }

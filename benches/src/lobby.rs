@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::signal::{Signal, kill};
@@ -50,6 +50,14 @@ impl Lobby {
         })?;
         entered.recv().context("the lobby's thread is gone")??;
         Ok(Self { orders })
+    }
+
+    /// Runs a command with this program; gives the time that it took, if its output has what it says when all has gone well.
+    pub(crate) fn time(&self, mut command: Command, program: &Path, says: &str) -> Result<f64> {
+        command.arg(program);
+        let ran = self.run(command)?;
+        ensure!(String::from_utf8_lossy(&ran.stdout).contains(says), "{says:?} is missing");
+        Ok(ran.ms)
     }
 
     /// Starts a command.

@@ -30,13 +30,8 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
         (Launcher::Mpich4, "MPICH 4.0.2 `mpiexec.hydra`", "mpich4", 0.2, 1.2),
     ] {
         let program = workspace::test_program(programs, "init_allreduce")?;
-        let run = |mut command: Command| {
-            command.arg(&program);
-            let ran = stage.lobby.run(command)?;
-            let wanted = format!("allreduce of {HOSTS} ranks: ok");
-            ensure!(String::from_utf8_lossy(&ran.stdout).contains(&wanted), "{wanted:?} is missing");
-            Ok(ran.ms)
-        };
+        let says = format!("allreduce of {HOSTS} ranks: ok");
+        let run = |command: Command| stage.lobby.time(command, &program, &says);
         for (shell, against, limit) in
             [(Shell::Ssh, "the same over ssh", over_ssh), (Shell::Enter, "the same, namespaces entered", entered)]
         {

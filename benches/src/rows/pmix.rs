@@ -31,13 +31,8 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
         (Launcher::OpenMpi5, Shell::Enter, "5.0.11", "`mpirun`, namespaces entered", 0.5),
     ] {
         let program = workspace::test_program(programs(launcher), "init_allreduce")?;
-        let run = |mut command: Command| {
-            command.arg(&program);
-            let ran = stage.lobby.run(command)?;
-            let wanted = format!("allreduce of {HOSTS} ranks: ok");
-            ensure!(String::from_utf8_lossy(&ran.stdout).contains(&wanted), "{wanted:?} is missing");
-            Ok(ran.ms)
-        };
+        let says = format!("allreduce of {HOSTS} ranks: ok");
+        let run = |command: Command| stage.lobby.time(command, &program, &says);
         let ours = || run(for_ranks_of(launcher, stage.muster()));
         let taken = Pairs::measure(pairs, ours, || run(stage.peer(launcher, shell)))?;
         rows.push(Outcome {
@@ -53,12 +48,8 @@ pub(super) fn measure(pairs: usize) -> Result<Vec<Outcome>> {
 /// Without an MPI only the part of the launchers and of PMIx is left.
 fn without_mpi(stage: &Stage, pairs: usize) -> Result<Outcome> {
     let program = workspace::test_program("pmix", "pmix_fence")?;
-    let run = |mut command: Command| {
-        command.arg(&program);
-        let ran = stage.lobby.run(command)?;
-        ensure!(ran.stdout.starts_with(b"round 0 ranks 32 "), "no round of {HOSTS} ranks was reported");
-        Ok(ran.ms)
-    };
+    let says = format!("round 0 ranks {HOSTS} ");
+    let run = |command: Command| stage.lobby.time(command, &program, &says);
     let taken = Pairs::measure(pairs, || run(stage.muster()), || run(stage.open_mpi_5("prterun", Shell::Enter, 1)))?;
     Ok(Outcome {
         what: format!("{HOSTS} hosts × 1 rank, PMIx init + fence + finalize without an MPI, whole command"),

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use muster_cluster::workspace;
 
 use super::{Measured, Outcome};
@@ -40,12 +40,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn against(&self, shell: Shell, demand: Demand, stage: &Stage, pairs: usize) -> Result<Outcome> {
-        let run = |mut command: Command| {
-            command.arg(self.program);
-            let ran = stage.lobby.run(command)?;
-            ensure!(String::from_utf8_lossy(&ran.stdout).contains(self.says), "{:?} is missing", self.says);
-            Ok(ran.ms)
-        };
+        let run = |command: Command| stage.lobby.time(command, self.program, self.says);
         let taken = Pairs::measure(pairs, || run(stage.muster()), || run(stage.hydra(shell)))?;
         Ok(Outcome {
             what: format!("{HOSTS} hosts × 1 rank, {}, whole command", self.what),

@@ -12,6 +12,7 @@ pub mod hosts;
 pub mod in_place;
 pub mod job;
 pub mod kvs;
+pub mod params;
 pub mod plan;
 pub mod pmi;
 pub mod pmix;

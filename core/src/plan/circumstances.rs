@@ -3,10 +3,11 @@
 //! Neither is known when the plan is made, so hosts add it. What people have said about the same, in variables or in Open MPI's own
 //! files, stays.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
+
+use crate::params::Params;
 
 /// Kinds of devices (folders of `/sys/class`) that ranks reach each other by without TCP: InfiniBand, RoCE, Omni-Path, EFA and usNIC
 /// are all in the first, Slingshot, BXI and Aries in the others.
@@ -73,37 +74,12 @@ pub const CONDITIONALS: [Conditional; 3] = [
     },
 ];
 
-/// Parameters that Open MPI would find in its files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Params(BTreeMap<String, String>);
-
-impl Params {
-    /// Takes in what a file says. Of several files the first that names a parameter counts, in a file the last line.
-    pub fn add(&mut self, text: &str) {
-        let mut own = BTreeMap::new();
-        for line in text.lines() {
-            let line = line.split('#').next().unwrap_or_default();
-            if let Some((name, value)) = line.split_once('=') {
-                own.insert(name.trim().to_owned(), value.trim().trim_matches(['"', '\'']).to_owned());
-            }
-        }
-        for (name, value) in own {
-            self.0.entry(name).or_insert(value);
-        }
-    }
-
-    /// What the files say of a parameter.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str)
-    }
-
-    /// Whether a list of what is used, and not of what is left out, or a parameter of a fabric is among them.
-    fn choose_a_fabric(&self) -> bool {
-        self.0.iter().any(|(name, value)| {
-            OWN_CHOICE.contains(&name.as_str()) && !value.starts_with('^')
-                || OWN_CHOICE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        })
-    }
+/// Whether the files have a list of what is used, and not of what is left out, or a parameter of a fabric.
+fn choose_a_fabric(params: &Params) -> bool {
+    params.iter().any(|(name, value)| {
+        OWN_CHOICE.contains(&name) && !value.starts_with('^')
+            || OWN_CHOICE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    })
 }
 
 /// What is so on the host of a rank.
@@ -124,7 +100,7 @@ pub fn conditionals<'n>(
     said: impl Iterator<Item = &'n str> + Clone,
     planned: impl Fn(&str) -> Option<String>,
 ) -> Vec<(&'static str, String)> {
-    let chosen = here.params.is_some_and(Params::choose_a_fabric) || said.clone().any(chooses_a_fabric);
+    let chosen = here.params.is_some_and(choose_a_fabric) || said.clone().any(chooses_a_fabric);
     let applies = |one: &&Conditional| match one.when {
         When::Crowded => here.crowded,
         When::NoFabric => !here.fabric && !chosen,
@@ -218,14 +194,6 @@ mod tests {
             let here = Circumstances { crowded: true, fabric: false, params: Some(&params) };
             assert_eq!(shown(&here, &[], &[]), want, "{file}");
         }
-    }
-
-    #[test]
-    fn the_first_file_counts_and_in_it_the_last_line() {
-        let mut params = params("btl = ^sm\nbtl = ^vader");
-        params.add("btl = tcp\nmtl = psm2");
-        assert_eq!(params.get("btl"), Some("^vader"));
-        assert_eq!(params.get("mtl"), Some("psm2"));
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl Surroundings {
     }
 
     /// The user's home, as the environment has it.
-    pub(super) fn home(&self) -> Option<&str> {
+    pub(crate) fn home(&self) -> Option<&str> {
         self.var("HOME").filter(|home| !home.is_empty())
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use muster_core::exec::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
 use muster_core::hosts::HostList;
 use muster_core::hosts::site::OPERATOR_HOSTFILE;
+use muster_core::params::Params;
 
 use muster_worker_agent::shell::rsh;
 
@@ -18,6 +19,9 @@ use crate::run::local::make_own_dir;
 const NAMES: [&str; 3] = ["ssh", "rsh", "muster-rsh"];
 /// Set in every pod, and nowhere else.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
+/// How variables of parameters begin, with the file in a user's home that says the same: of Open MPI and of Open MPI 5's runtime.
+const PARAMETERS: [(&str, &str); 2] =
+    [("OMPI_MCA_", ".openmpi/mca-params.conf"), ("PRTE_MCA_", ".prte/mca-params.conf")];
 /// Where the kernel lists its routes.
 const ROUTES: &str = "/proc/net/route";
 
@@ -87,8 +91,20 @@ impl Places {
             ],
             outdated_hostfile: again.then_some(OPERATOR_HOSTFILE),
         };
-        variables(&told, |name| site.var(name))
+        let of_user = PARAMETERS.map(|(prefix, file)| (prefix, params(site, file)));
+        let in_files = |name: &str| of_user.iter().find_map(|(prefix, params)| params.get(name.strip_prefix(prefix)?));
+        variables(&told, |name| site.var(name).or_else(|| in_files(name)))
     }
+}
+
+/// What a file in the user's home sets. Without ours in the environment it would count, so it is kept.
+fn params(site: &Surroundings, file: &str) -> Params {
+    let mut params = Params::default();
+    let path = site.home().map(|home| site.path(home).join(file));
+    if let Some(text) = path.and_then(|path| std::fs::read_to_string(path).ok()) {
+        params.add(&text);
+    }
+    params
 }
 
 /// The interface of the default route, which in a pod is the one that leads to other pods.
@@ -148,6 +164,32 @@ mod tests {
             "Iface\tDestination\tGateway\tFlags\neth1\t0001A8C0\t00000000\t0001\neth0\t00000000\t0101A8C0\t0003\n";
         assert_eq!(default_interface(routes), Some("eth0"));
         assert_eq!(default_interface("Iface\tDestination\n"), None);
+    }
+
+    #[test]
+    fn what_a_file_in_the_users_home_sets_is_kept() {
+        let root = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("home/.openmpi/mca-params.conf", "orte_default_hostfile = /mine"),
+            ("home/.prte/mca-params.conf", "# nothing\nprte_default_hostfile=/mine/too\n"),
+        ] {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let kept = |env: &[(&str, &str)]| -> Vec<String> {
+            let env = env.iter().map(|(name, value)| (name.into(), value.into()));
+            let agents = Agents { shell: "/s".into(), key_file: "/k".into(), port: 1, job: "j".into() };
+            let hosts = HostList::default();
+            let all =
+                Places::new(agents, Path::new("/f")).variables(&hosts, false, &Surroundings::new(env, root.path(), 1));
+            all.iter().filter(|v| v.kept).map(|v| format!("{}={}", v.name, v.value)).collect()
+        };
+        assert_eq!(kept(&[]), Vec::<String>::new());
+        let (mine, too) = ("OMPI_MCA_orte_default_hostfile=/mine", "PRTE_MCA_prte_default_hostfile=/mine/too");
+        assert_eq!(kept(&[("HOME", "/home")]), [mine, too]);
+        let other = ("OMPI_MCA_orte_default_hostfile", "/other");
+        assert_eq!(kept(&[("HOME", "/home"), other]), ["OMPI_MCA_orte_default_hostfile=/other", too]);
     }
 
     #[test]

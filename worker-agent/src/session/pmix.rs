@@ -7,7 +7,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use muster_core::plan::circumstances::{FABRICS, Params};
+use muster_core::params::Params;
+use muster_core::plan::circumstances::FABRICS;
 use muster_core::pmix::Machine;
 use muster_protocol::HostIndex;
 use muster_protocol::message::Stamp;

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use muster_core::plan::circumstances::{Circumstances, Params, conditionals};
+use muster_core::params::Params;
+use muster_core::plan::circumstances::{Circumstances, conditionals};
 use muster_core::plan::open_mpi::SHARED_MEMORY_FOLDERS;
 use muster_core::plan::{AppSpec, base_env};
 use muster_core::pmi;

@@ -153,6 +153,9 @@ pub const FLAG_ANNOUNCE: u16 = 4;
 /// Set on the first piece of a chunked payload, which may be the last one, too.
 pub const FLAG_FIRST: u16 = 8;
 
+/// Set on every piece of a fence whose payload is compressed: `u32` length of what it stands for, then an LZ4 block.
+pub const FLAG_PACKED: u16 = 16;
+
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum FrameError {

@@ -21,6 +21,8 @@ pub const CONTROL_PAYLOAD_BYTES_MAX: u32 = 4 << 20;
 pub const FENCE_CHUNK_BYTES_MAX: u32 = 1 << 20;
 /// All key-values of one fence together.
 pub const FENCE_BYTES_MAX: usize = 256 << 20;
+/// Fences from this size on are compressed, where that makes them smaller by an eighth at least.
+pub const FENCE_PACKED_BYTES_MIN: usize = 16 << 10;
 /// Payload of a bulk frame.
 pub const BULK_PAYLOAD_BYTES_MAX: u32 = 256 << 10;
 /// Payload of a hello, the only frame read before the other side is known.

@@ -23,6 +23,7 @@ use crate::exit::Outcome;
 use crate::hosts::{HostList, HostSpec};
 use crate::plan::{HostShare, OnFailure, Placed};
 use crate::pmi::NameTable;
+use crate::tree::chunks;
 
 /// Everything a job needs to begin.
 #[derive(Debug, Clone)]
@@ -260,7 +261,7 @@ impl Job {
 
     /// A piece of a completed fence passes the root.
     fn on_fence(&mut self, frame: &Frame) {
-        self.fence_bytes += frame.payload.len();
+        self.fence_bytes += chunks::bytes_of(frame);
         if frame.header.flags & FLAG_MORE == 0 {
             let bytes = std::mem::take(&mut self.fence_bytes);
             self.emit(Event::FenceDone { group: frame.header.group(), seq: frame.header.seq, bytes });

@@ -1,15 +1,20 @@
-//! Fences larger than one frame: split and put together again.
+//! Fences larger than one frame: compressed, split, and put together again.
 //!
 //! A fence's payload upward is `u32` length of the encoded host set, the host set, then key-values; downward only key-values.
 
 use std::collections::HashMap;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use muster_protocol::frame::{FLAG_FIRST, FLAG_MORE, Frame, Kind};
-use muster_protocol::limits::{FENCE_BYTES_MAX, FENCE_CHUNK_BYTES_MAX};
+use muster_protocol::frame::{FLAG_FIRST, FLAG_MORE, FLAG_PACKED, Frame, Kind};
+use muster_protocol::limits::{FENCE_BYTES_MAX, FENCE_CHUNK_BYTES_MAX, FENCE_PACKED_BYTES_MIN};
 use muster_protocol::message::Stamp;
 use muster_protocol::{Group, HostIndex, HostSet};
 use thiserror::Error;
+
+/// Bytes of a compressed fence's length.
+const LENGTH_BYTES: usize = 4;
+/// Compressed is what becomes smaller by this part at least.
+const WORTH_WHILE: usize = 8;
 
 /// Why pieces of a fence do not make a fence.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -17,6 +22,14 @@ pub enum ChunkError {
     /// More bytes than a fence may have.
     #[error("fence {seq} of group {group} is over {FENCE_BYTES_MAX} bytes")]
     TooLong {
+        /// The group.
+        group: Group,
+        /// The fence.
+        seq: u64,
+    },
+    /// What is compressed cannot be read.
+    #[error("fence {seq} of group {group} cannot be decompressed")]
+    Packed {
         /// The group.
         group: Group,
         /// The fence.
@@ -47,7 +60,7 @@ impl Chunks {
         if first {
             self.open.remove(&key);
             if !more {
-                return Ok(Some(frame.payload.clone()));
+                return whole(frame, frame.payload.clone()).map(Some);
             }
             self.open.insert(key, BytesMut::new());
         }
@@ -57,8 +70,52 @@ impl Chunks {
             return Err(ChunkError::TooLong { group: key.0, seq: key.1 });
         }
         buffer.extend_from_slice(&frame.payload);
-        Ok(if more { None } else { self.open.remove(&key).map(BytesMut::freeze) })
+        if more {
+            return Ok(None);
+        }
+        self.open.remove(&key).map(|bytes| whole(frame, bytes.freeze())).transpose()
     }
+}
+
+/// What all pieces together stand for; `last` is the last of them.
+fn whole(last: &Frame, payload: Bytes) -> Result<Bytes, ChunkError> {
+    if last.header.flags & FLAG_PACKED == 0 {
+        return Ok(payload);
+    }
+    let (group, seq) = (last.header.group(), last.header.seq);
+    let (length, block) = payload.split_at_checked(LENGTH_BYTES).ok_or(ChunkError::Packed { group, seq })?;
+    let length = length.iter().fold(0usize, |length, byte| length << 8 | usize::from(*byte));
+    if length > FENCE_BYTES_MAX {
+        return Err(ChunkError::TooLong { group, seq });
+    }
+    let bytes = lz4_flex::block::decompress(block, length).map_err(|_| ChunkError::Packed { group, seq })?;
+    if bytes.len() == length { Ok(bytes.into()) } else { Err(ChunkError::Packed { group, seq }) }
+}
+
+/// How much a piece adds to the bytes of its fence.
+pub(crate) fn bytes_of(piece: &Frame) -> usize {
+    let (flags, payload) = (piece.header.flags, &piece.payload);
+    match (flags & FLAG_PACKED != 0, flags & FLAG_FIRST != 0) {
+        (false, _) => payload.len(),
+        (true, true) => payload.iter().take(LENGTH_BYTES).fold(0, |length, byte| length << 8 | usize::from(*byte)),
+        (true, false) => 0,
+    }
+}
+
+/// The payload compressed, if that is worth while.
+fn packed(whole: &[u8]) -> Option<Bytes> {
+    if whole.len() < FENCE_PACKED_BYTES_MIN {
+        return None;
+    }
+    let length = u32::try_from(whole.len()).ok()?;
+    let block = lz4_flex::block::compress(whole);
+    if block.len() + LENGTH_BYTES > whole.len() - whole.len() / WORTH_WHILE {
+        return None;
+    }
+    let mut out = BytesMut::with_capacity(LENGTH_BYTES + block.len());
+    out.put_u32(length);
+    out.put_slice(&block);
+    Some(out.freeze())
 }
 
 /// Frames that carry a contribution to a fence up.
@@ -93,13 +150,14 @@ pub fn open_up(group: Group, seq: u64, mut whole: Bytes) -> Result<(HostSet, Byt
     Ok((hosts, whole))
 }
 
-fn split(stamp: Stamp, kind: Kind, host: HostIndex, group: Group, seq: u64, mut whole: Bytes) -> Vec<Frame> {
+fn split(stamp: Stamp, kind: Kind, host: HostIndex, group: Group, seq: u64, whole: Bytes) -> Vec<Frame> {
+    let (mut whole, packed) = packed(&whole).map_or((whole, 0), |packed| (packed, FLAG_PACKED));
     let mut frames = Vec::new();
     loop {
         let piece = whole.split_to(whole.len().min(FENCE_CHUNK_BYTES_MAX as usize));
         let first = if frames.is_empty() { FLAG_FIRST } else { 0 };
         let more = if whole.is_empty() { 0 } else { FLAG_MORE };
-        frames.push(stamp.raw(kind, host, piece).with(first | more, group.0, seq));
+        frames.push(stamp.raw(kind, host, piece).with(first | more | packed, group.0, seq));
         if whole.is_empty() {
             return frames;
         }
@@ -114,10 +172,62 @@ mod tests {
 
     const STAMP: Stamp = Stamp { epoch: Epoch(1), generation: Generation(0) };
 
+    /// Bytes that look random, so that nothing is gained by compressing them (Knuth's 64-bit linear generator).
+    fn noise(count: usize) -> Vec<u8> {
+        let next =
+            |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407));
+        std::iter::successors(Some(1u64), next).map(|state| (state >> 56) as u8).take(count).collect()
+    }
+
+    fn joined(frames: &[Frame]) -> Result<Option<Bytes>, ChunkError> {
+        let mut chunks = Chunks::default();
+        frames.iter().try_fold(None, |_, frame| chunks.push(frame))
+    }
+
+    #[test]
+    fn a_large_fence_is_compressed_where_that_makes_it_smaller_and_is_the_same_afterwards() {
+        let alike = vec![7; 3 << 20];
+        for (bytes, compressed, pieces) in [
+            (vec![7; FENCE_PACKED_BYTES_MIN - 1], false, 1),
+            (vec![7; FENCE_PACKED_BYTES_MIN], true, 1),
+            (alike.clone(), true, 1),
+            (noise(FENCE_PACKED_BYTES_MIN), false, 1),
+            ([noise(3 << 20), alike].concat(), true, 4),
+        ] {
+            let frames = down(STAMP, Group(1), 3, bytes.clone().into());
+            assert_eq!((frames.len(), frames.iter().all(|f| f.header.flags & FLAG_PACKED != 0)), (pieces, compressed));
+            assert_eq!(frames.iter().map(bytes_of).sum::<usize>(), bytes.len());
+            assert!(joined(&frames) == Ok(Some(bytes.into())));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_decompressed_or_would_be_too_much_is_refused() {
+        let told = |payload: &[u8]| {
+            let frame = STAMP.raw(Kind::FenceDown, HostIndex(0), Bytes::copy_from_slice(payload));
+            joined(&[frame.with(FLAG_FIRST | FLAG_PACKED, 0, 1)])
+        };
+        let bad = Err(ChunkError::Packed { group: Group(0), seq: 1 });
+        let good = packed(&[7; FENCE_PACKED_BYTES_MIN]).unwrap();
+        assert!(told(&good).is_ok());
+        let mut longer = good.to_vec();
+        longer[3] += 1;
+        let mut shorter = good.to_vec();
+        shorter[2] -= 1;
+        for bytes in [&b""[..], b"\0\0\0", b"\0\0\0\x09\xff\xff\xff", &longer, &shorter] {
+            assert_eq!(told(bytes), bad);
+        }
+        assert_eq!(told(b"\xff\0\0\0abc"), Err(ChunkError::TooLong { group: Group(0), seq: 1 }));
+    }
+
     #[test]
     fn a_large_fence_survives_its_pieces() {
         let hosts: HostSet = [HostIndex(1), HostIndex(40)].into_iter().collect();
-        let blobs = [Bytes::from(vec![7; 1_500_000]), Bytes::from(vec![8; 700_000])];
+        let mut last = noise(700_000);
+        last[0] = 8;
+        let mut first = noise(1_500_000);
+        first[1_499_999] = 7;
+        let blobs = [Bytes::from(first), Bytes::from(last)];
         let frames = up(STAMP, HostIndex(1), Group(2), 5, &hosts, &blobs);
         assert_eq!(frames.len(), 3);
         let mut chunks = Chunks::default();
@@ -129,7 +239,7 @@ mod tests {
 
     #[test]
     fn pieces_without_a_beginning_are_dropped_and_a_new_beginning_replaces_what_has_come() {
-        let result = Bytes::from([vec![1; 1 << 20], vec![2; 1 << 20], vec![3; 9]].concat());
+        let result = Bytes::from(noise((2 << 20) + 9));
         let frames = down(STAMP, Group(0), 4, result.clone());
         let [first, second, last] = frames.as_slice() else { panic!("{} frames", frames.len()) };
         for (before, what) in [

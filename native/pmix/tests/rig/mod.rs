@@ -4,6 +4,7 @@
 
 mod answering;
 pub(crate) mod places;
+mod ports;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -48,6 +49,7 @@ pub(crate) struct Rig {
     pub(crate) told: Told,
     answering: answering::State,
     extra: Vec<(String, String)>,
+    ports: ports::Ports,
     /// The others are told of ranks that die.
     pub(crate) survivors_go_on: bool,
 }
@@ -94,6 +96,7 @@ impl Rig {
             told: Told::default(),
             answering: answering::State::default(),
             extra: Vec::new(),
+            ports: ports::Ports::claim(),
             survivors_go_on: false,
         };
         for node in 0..nodes {
@@ -252,7 +255,7 @@ impl Rig {
         for sort in ["vader", "sm"] {
             command.env(format!("OMPI_MCA_btl_{sort}_backing_directory"), self.servers[node].folder.path());
         }
-        command.envs(self.extra.iter().cloned()).stdin(Stdio::null());
+        command.envs(self.ports.variables()).envs(self.extra.iter().cloned()).stdin(Stdio::null());
         command.stdout(file.try_clone().expect("a second handle")).stderr(file);
         let child = command.spawn().expect("the rank starts");
         self.homes.insert((proc.namespace.clone(), proc.rank), node);

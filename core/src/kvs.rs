@@ -7,7 +7,13 @@
 use std::collections::HashMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use muster_protocol::Group;
 use muster_protocol::limits::{FENCE_BYTES_MAX, KVS_ENTRIES_MAX};
+
+/// The name of a group's key-value space, given that of another one of the same job: it ends with the number of its group.
+pub fn name_in_job(other: &str, group: Group) -> String {
+    format!("{}_{group}", other.rsplit_once('_').map_or(other, |(base, _)| base))
+}
 
 /// Bytes that the lengths of one entry take in a blob.
 pub const ENTRY_HEADER_BYTES: usize = 6;

@@ -8,6 +8,7 @@
 pub mod exec;
 pub mod exit;
 pub mod fence;
+pub mod forgotten;
 pub mod hosts;
 pub mod in_place;
 pub mod job;

@@ -95,6 +95,8 @@ kinds! {
     Fetch = 21, Control;
     /// Ranks have died and the job goes on.
     Dead = 22, Control;
+    /// Forget process groups that are over.
+    Forget = 23, Control;
     /// Hosts that are connected below the sender.
     Joined = 30, Control;
     /// A host that cannot be connected yet, and why.

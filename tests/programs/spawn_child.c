@@ -1,5 +1,6 @@
 // spawn_child: what spawn_parent spawns. Each rank checks its arguments, joins the sum, and says where it ran.
 // Where SPAWN_WDIR is set, it is the working directory. Where CHILD_DIES is set, rank 0 ends by SIGSEGV once it knows its parent.
+// Where CHILD_STAYS is set, it ends without leaving its parent.
 #include <mpi.h>
 #include <signal.h>
 #include <unistd.h>
@@ -27,7 +28,7 @@ int main(int argc, char **argv) {
     MPI_Allreduce(&one, &sum, 1, MPI_INT, MPI_SUM, all);
     printf("child %d on %s among %d\n", rank, host, sum);
     MPI_Comm_free(&all);
-    MPI_Comm_disconnect(&parent);
+    if (!getenv("CHILD_STAYS")) MPI_Comm_disconnect(&parent);
     MPI_Finalize();
     return 0;
 }

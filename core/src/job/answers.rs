@@ -50,6 +50,11 @@ impl Answers {
     pub(super) fn forget(&mut self, proc: ProcId) {
         self.given.remove(&proc);
     }
+
+    #[cfg(test)]
+    pub(super) fn remembers(&self, proc: ProcId) -> bool {
+        self.given.contains_key(&proc)
+    }
 }
 
 #[cfg(test)]

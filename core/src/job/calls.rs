@@ -83,7 +83,8 @@ impl Job {
         if let Some(pmix) = &mut spec.pmix {
             pmix.parent = Some((of, rank));
         }
-        spec.window_bytes = credit::of_spawned(self.table.groups.values().map(|g| &g.spec), spec.size);
+        spec.window_bytes =
+            credit::of_spawned(self.table.groups.values().filter(|g| g.alive > 0).map(|g| &g.spec), spec.size);
         settle_in(&mut spec, &placed, &self.setup.hosts);
         check(&spec).map_err(|e| e.to_string())?;
         let (kvsname, size, group) = (spec.kvsname.clone(), spec.size, spec.group);

@@ -47,7 +47,7 @@ impl Job {
             _ => {}
         }
         self.exchange_ended(&exit);
-        self.table.forget_if_ended(group);
+        self.forget_if_over(group);
         self.settle();
     }
 
@@ -158,6 +158,7 @@ impl Job {
         let cause = Cause::HostLost { host: name, why: lost.why.clone() };
         if self.stage == Stage::Running && self.goes_on() {
             self.go_on_without(cause, &died);
+            self.forget_what_is_over();
             self.settle();
         } else if self.stage == Stage::Closing {
             // It never confirmed: output of its ranks may be missing and processes may be left, so this is no success.

@@ -2,13 +2,18 @@
 //!
 //! They are rare and small, so the root does it alone: every host says once that all participants there have come, and hears when
 //! those elsewhere have. A meeting is known by its purpose, its name and its participants; who comes again has left it before.
+//!
+//! A meeting that is not complete waits for somebody: a living participant on a host that has not come. One of them, the first, is
+//! enough to know that, so only the end of that one makes it look for another. Neither do the dead come back nor do hosts that have
+//! come, so it looks from there on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use muster_protocol::limits::CONTROL_PAYLOAD_BYTES_MAX;
 use muster_protocol::message::{Part, Purpose};
-use muster_protocol::{HostIndex, HostSet};
+use muster_protocol::{Group, HostIndex, HostSet, Rank};
 
 use super::pending::Caller;
 
@@ -20,17 +25,22 @@ const ANSWER_ROOM_BYTES: usize = 64 << 10;
 /// Numbers that libraries give to groups themselves are small.
 const FIRST_CONTEXT: u64 = 1 << 20;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Meeting {
+    key: Arc<Key>,
     hosts: HostSet,
     callers: Vec<Caller>,
     brought: Vec<Bytes>,
     context: bool,
+    /// Whom it waits for: the place of its part among the participants, and its rank. Nobody before it is waited for.
+    at: (usize, Rank),
 }
 
 /// A meeting for which nobody is missing any more.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Complete {
+    /// Which.
+    pub(super) key: Arc<Key>,
     /// Who waits for it.
     pub(super) callers: Vec<Caller>,
     /// What was brought, one behind the other; none when it is more than an answer takes.
@@ -39,95 +49,141 @@ pub(super) struct Complete {
     pub(super) context: Option<u64>,
 }
 
-/// See the module above.
+/// What the participants of a host say when they have come.
+#[derive(Debug)]
+pub(super) struct Coming {
+    /// The host.
+    pub(super) host: HostIndex,
+    /// Whom it is to be answered to.
+    pub(super) caller: Caller,
+    /// What they bring.
+    pub(super) data: Bytes,
+    /// Whether they want a number.
+    pub(super) context: bool,
+}
+
+/// See the module above. Callers say who is missing: of a part of the participants, the first living rank from one on that is on none
+/// of the hosts that have come.
 #[derive(Debug, Default)]
 pub(super) struct Meetings {
-    open: BTreeMap<Key, Meeting>,
+    numbers: BTreeMap<Arc<Key>, u64>,
+    open: BTreeMap<u64, Meeting>,
+    /// Who is waited for, and by which meetings.
+    awaited: BTreeMap<(Group, Rank), BTreeSet<u64>>,
+    /// How many of them name a group.
+    naming: BTreeMap<Group, usize>,
+    ever: u64,
     contexts: u64,
 }
 
 impl Meetings {
-    /// The participants on a host have come.
-    pub(super) fn come(&mut self, key: Key, host: HostIndex, caller: Caller, data: Bytes, context: bool) {
-        let meeting = self.open.entry(key).or_default();
-        if meeting.hosts.insert(host) {
-            meeting.callers.push(caller);
-            meeting.brought.push(data);
+    /// The participants on a host have come; gives the meeting if nobody else is missing.
+    pub(super) fn come(
+        &mut self,
+        key: Key,
+        coming: Coming,
+        missing: impl Fn(Part, Rank, &HostSet) -> Option<Rank>,
+    ) -> Option<Complete> {
+        let number = self.numbers.get(&key).copied().unwrap_or_else(|| self.begin(key));
+        let meeting = self.open.get_mut(&number)?;
+        if meeting.hosts.insert(coming.host) {
+            meeting.callers.push(coming.caller);
+            meeting.brought.push(coming.data);
         }
-        meeting.context |= context;
+        meeting.context |= coming.context;
+        self.look(number, missing)
     }
 
-    /// The meetings that need nobody else, given where the living participants of one are.
-    pub(super) fn complete(&mut self, hosts_of: impl Fn(&[Part]) -> HostSet) -> Vec<Complete> {
-        let whole: Vec<Key> = self
-            .open
-            .iter()
-            .filter(|(key, m)| hosts_of(&key.2).is_subset(&m.hosts))
-            .map(|(key, _)| key.clone())
-            .collect();
-        let mut out = Vec::new();
-        for key in whole {
-            let Some(meeting) = self.open.remove(&key) else { continue };
-            let bytes = meeting.brought.iter().map(Bytes::len).sum::<usize>();
-            let data = (bytes + ANSWER_ROOM_BYTES <= CONTROL_PAYLOAD_BYTES_MAX as usize).then(|| {
-                let mut data = BytesMut::with_capacity(bytes);
-                for part in &meeting.brought {
-                    data.extend_from_slice(part);
-                }
-                data.freeze()
-            });
-            let context = meeting.context.then(|| {
-                self.contexts += 1;
-                FIRST_CONTEXT + self.contexts
-            });
-            out.push(Complete { callers: meeting.callers, data, context });
+    fn begin(&mut self, key: Key) -> u64 {
+        let (key, number) = (Arc::new(key), self.ever);
+        self.ever += 1;
+        self.numbers.insert(Arc::clone(&key), number);
+        for group in groups(&key) {
+            *self.naming.entry(group).or_default() += 1;
         }
-        out
+        let meeting = Meeting {
+            key,
+            hosts: HostSet::new(),
+            callers: Vec::new(),
+            brought: Vec::new(),
+            context: false,
+            at: (0, Rank(0)),
+        };
+        self.open.insert(number, meeting);
+        number
     }
+
+    /// A rank has ended: gives the meetings that have waited for nobody else.
+    pub(super) fn ended(
+        &mut self,
+        group: Group,
+        rank: Rank,
+        missing: impl Fn(Part, Rank, &HostSet) -> Option<Rank>,
+    ) -> Vec<Complete> {
+        let waiting = self.awaited.remove(&(group, rank)).unwrap_or_default();
+        waiting.into_iter().filter_map(|number| self.look(number, &missing)).collect()
+    }
+
+    /// Whether one that is not complete names a group.
+    pub(super) fn name(&self, group: Group) -> bool {
+        self.naming.contains_key(&group)
+    }
+
+    /// Looks for somebody to wait for.
+    fn look(&mut self, number: u64, missing: impl Fn(Part, Rank, &HostSet) -> Option<Rank>) -> Option<Complete> {
+        let meeting = self.open.get_mut(&number)?;
+        let parts = &meeting.key.2;
+        if let Some(part) = parts.get(meeting.at.0)
+            && let Some(waiting) = self.awaited.get_mut(&(part.group, meeting.at.1))
+        {
+            waiting.remove(&number);
+            if waiting.is_empty() {
+                self.awaited.remove(&(part.group, meeting.at.1));
+            }
+        }
+        while let Some(part) = parts.get(meeting.at.0) {
+            if let Some(rank) = missing(*part, meeting.at.1, &meeting.hosts) {
+                meeting.at.1 = rank;
+                self.awaited.entry((part.group, rank)).or_default().insert(number);
+                return None;
+            }
+            meeting.at = (meeting.at.0 + 1, Rank(0));
+        }
+        self.end(number)
+    }
+
+    fn end(&mut self, number: u64) -> Option<Complete> {
+        let Meeting { key, callers, brought, context, .. } = self.open.remove(&number)?;
+        self.numbers.remove(&key);
+        for group in groups(&key) {
+            if let Some(count) = self.naming.get_mut(&group) {
+                *count -= 1;
+                if *count == 0 {
+                    self.naming.remove(&group);
+                }
+            }
+        }
+        let bytes = brought.iter().map(Bytes::len).sum::<usize>();
+        let data = (bytes + ANSWER_ROOM_BYTES <= CONTROL_PAYLOAD_BYTES_MAX as usize).then(|| {
+            let mut data = BytesMut::with_capacity(bytes);
+            for part in &brought {
+                data.extend_from_slice(part);
+            }
+            data.freeze()
+        });
+        let context = context.then(|| {
+            self.contexts += 1;
+            FIRST_CONTEXT + self.contexts
+        });
+        Some(Complete { key, callers, data, context })
+    }
+}
+
+/// The groups that a meeting names, once each.
+pub(super) fn groups(key: &Key) -> BTreeSet<Group> {
+    key.2.iter().map(|part| part.group).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use muster_protocol::{Group, ProcId, Rank};
-
-    use super::*;
-
-    fn key(name: &str) -> Key {
-        (Purpose::Construct, name.to_owned(), vec![Part { group: Group(0), rank: Some(Rank(0)) }])
-    }
-
-    fn caller(proc: u32) -> Caller {
-        Caller { proc: ProcId(proc), token: u64::from(proc) }
-    }
-
-    #[test]
-    fn a_meeting_is_over_when_every_host_with_a_living_participant_has_come_and_then_it_begins_anew() {
-        let mut meetings = Meetings::default();
-        let all = |_: &[Part]| HostSet::first(2);
-        meetings.come(key("g"), HostIndex(1), caller(1), Bytes::from("b"), false);
-        meetings.come(key("other"), HostIndex(0), caller(7), Bytes::new(), false);
-        // Heard twice, since its host has a new parent.
-        meetings.come(key("g"), HostIndex(1), caller(1), Bytes::from("b"), false);
-        assert_eq!(meetings.complete(all), []);
-        meetings.come(key("g"), HostIndex(0), caller(0), Bytes::from("a"), true);
-        let callers = vec![caller(1), caller(0)];
-        let context = Some(FIRST_CONTEXT + 1);
-        assert_eq!(meetings.complete(all), [Complete { callers, data: Some(Bytes::from("ba")), context }]);
-        meetings.come(key("g"), HostIndex(1), caller(1), Bytes::new(), true);
-        assert_eq!(meetings.complete(all), [], "the same again is another meeting");
-        // The host of the one that is missing dies.
-        let complete = meetings.complete(|_| [HostIndex(1)].into_iter().collect());
-        assert_eq!((complete.len(), complete[0].context), (1, Some(FIRST_CONTEXT + 2)), "{complete:?}");
-    }
-
-    #[test]
-    fn more_than_an_answer_takes_is_no_answer() {
-        let mut meetings = Meetings::default();
-        let half = Bytes::from(vec![0; CONTROL_PAYLOAD_BYTES_MAX as usize / 2]);
-        for host in 0..2 {
-            meetings.come(key("g"), HostIndex(host), caller(host), half.clone(), false);
-        }
-        let complete = meetings.complete(|_| HostSet::first(2));
-        assert_eq!((complete[0].callers.len(), &complete[0].data), (2, &None));
-    }
-}
+#[path = "meetings_tests.rs"]
+mod tests;

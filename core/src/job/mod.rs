@@ -17,6 +17,7 @@ pub mod credit;
 mod ending;
 mod ends;
 mod fit;
+mod forget;
 mod joining;
 pub mod lease;
 pub mod machine;
@@ -29,6 +30,7 @@ mod survival;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 pub use cause::{Cause, signal_name};
 pub use fit::SpecTooLarge;

@@ -60,6 +60,12 @@ impl Pending {
         }
     }
 
+    /// Whether a call in the name of one of these processes is open.
+    pub(super) fn any_of(&self, first: ProcId, last: ProcId) -> bool {
+        let of = |proc, token| Caller { proc, token };
+        self.calls.range(of(first, 0)..=of(last, u64::MAX)).next().is_some()
+    }
+
     /// A host that is lost waits for nothing.
     pub(super) fn forget_host(&mut self, host: HostIndex) {
         self.calls.retain(|_, address| address.host != host);

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use muster_protocol::event::Event;
-use muster_protocol::message::{Answer, Ask, CallAnswer, Fetch, Fetched, Part, Phase, ProcExit, Say};
+use muster_protocol::message::{Answer, Ask, CallAnswer, Fetch, Fetched, Part, Phase, ProcExit, Purpose, Say};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId, Rank};
 
 use super::board::{Board, Found};
 use super::machine::Job;
-use super::meetings::Meetings;
+use super::meetings::{Coming, Complete, Meetings, groups};
 use super::pending::{Address, Caller, Pending};
 use super::table::{Proc, Table};
+use super::ties::Ties;
 use crate::pmix::status;
 
 /// Data of a rank that somebody elsewhere waits for.
@@ -28,8 +29,9 @@ struct Wanted {
 /// What is going on between ranks of different hosts.
 #[derive(Debug, Default)]
 pub(super) struct Exchange {
-    pending: Pending,
-    meetings: Meetings,
+    pub(super) pending: Pending,
+    pub(super) meetings: Meetings,
+    pub(super) ties: Ties,
     board: Board,
     fetches: BTreeMap<u64, Wanted>,
     tickets: u64,
@@ -50,10 +52,10 @@ impl Job {
         let of = self.table.proc(caller.proc).map(|p| (p.group, p.rank))?;
         match ask {
             Ask::Put { items, once } => {
-                if let Err(why) = self.exchange.board.put(of, &items, once) {
-                    return Some(Answer::Denied { why });
+                match self.exchange.board.put(of, &items, once) {
+                    Ok(found) => self.found(found),
+                    Err(why) => return Some(Answer::Denied { why }),
                 }
-                self.exchange_goes_on();
                 return Some(Answer::Done);
             }
             Ask::Withdraw { keys } => {
@@ -67,14 +69,19 @@ impl Job {
             return Some(too_many());
         }
         match ask {
-            Ask::Find { keys, wait_ms } => self.exchange.board.find(caller, keys, wait_ms),
+            Ask::Find { keys, wait_ms } => {
+                let found = self.exchange.board.find(caller, keys, wait_ms);
+                self.found(found);
+            }
             Ask::Gather { purpose, name, parts, data, context } => {
-                let data = Bytes::from(data.to_vec());
-                self.exchange.meetings.come((purpose, name, parts), host, caller, data, context);
+                let coming = Coming { host, caller, data: Bytes::from(data.to_vec()), context };
+                let table = &self.table;
+                let missing = |part, from, came: &HostSet| missing(table, part, from, came);
+                let complete = self.exchange.meetings.come((purpose, name, parts), coming, missing);
+                self.complete(complete);
             }
             _ => {}
         }
-        self.exchange_goes_on();
         None
     }
 
@@ -116,7 +123,7 @@ impl Job {
     }
 
     /// Nobody will answer for these ranks any more.
-    fn give_up_fetches(&mut self, gone: impl Fn(HostIndex, Group, Rank) -> bool) {
+    pub(super) fn give_up_fetches(&mut self, gone: impl Fn(HostIndex, Group, Rank) -> bool) {
         let open = self.exchange.fetches.iter().filter(|(_, w)| gone(w.host, w.group, w.rank));
         let tickets: Vec<u64> = open.map(|(ticket, _)| *ticket).collect();
         for ticket in tickets {
@@ -126,10 +133,9 @@ impl Job {
         }
     }
 
-    /// Answers whoever need not wait any longer.
-    pub(super) fn exchange_goes_on(&mut self) {
-        let table = &self.table;
-        for complete in self.exchange.meetings.complete(|parts| living_hosts(table, parts)) {
+    /// Answers those who have met.
+    fn complete(&mut self, meetings: impl IntoIterator<Item = Complete>) {
+        for complete in meetings {
             let answer = match complete.data {
                 Some(data) => Answer::Gathered { data: data.to_vec().into(), context: complete.context },
                 None => Answer::Denied { why: "the ranks have brought more than one answer takes".to_owned() },
@@ -137,12 +143,22 @@ impl Job {
             for caller in complete.callers {
                 self.reply(caller, answer.clone());
             }
+            let groups = groups(&complete.key);
+            match complete.key.0 {
+                Purpose::Connect => self.exchange.ties.connected(groups.clone()),
+                // Open MPI 4 leaves by a fence.
+                Purpose::Disconnect | Purpose::Fence => {
+                    self.exchange.ties.left(&groups);
+                }
+                Purpose::Construct | Purpose::Destruct => {}
+            }
+            for group in groups {
+                self.forget_if_over(group);
+            }
         }
-        let served = self.exchange.board.served();
-        self.found(served);
     }
 
-    fn found(&mut self, found: Vec<Found>) {
+    fn found(&mut self, found: impl IntoIterator<Item = Found>) {
         for (caller, items) in found {
             self.reply(caller, Answer::Items { items });
         }
@@ -160,17 +176,27 @@ impl Job {
             self.answers.keep(caller.proc, caller.token, answer.clone());
         }
         self.send(host, &CallAnswer { group, token: caller.token, answer });
+        if self.table.proc(caller.proc).is_some_and(|proc| !lives(proc)) {
+            // Its group may have been kept for this answer.
+            self.forget_if_over(group);
+        }
     }
 
     /// A process has ended.
     pub(super) fn exchange_ended(&mut self, exit: &ProcExit) {
         self.waits_no_more(exit.proc);
-        if exit.phase != Phase::Finalised
-            && let Some((group, rank)) = self.table.proc(exit.proc).map(|p| (p.group, p.rank))
-        {
+        let Some((group, rank)) = self.table.proc(exit.proc).map(|p| (p.group, p.rank)) else { return };
+        if exit.phase != Phase::Finalised {
             self.give_up_fetches(|_, g, r| (g, r) == (group, rank));
         }
-        self.exchange_goes_on();
+        self.nobody_waits_for(group, rank);
+    }
+
+    fn nobody_waits_for(&mut self, group: Group, rank: Rank) {
+        let table = &self.table;
+        let missing = |part, from, came: &HostSet| missing(table, part, from, came);
+        let complete = self.exchange.meetings.ended(group, rank, missing);
+        self.complete(complete);
     }
 
     /// A host was lost, with these processes.
@@ -180,12 +206,17 @@ impl Job {
         }
         self.exchange.pending.forget_host(host);
         self.give_up_fetches(|of, _, _| of == host);
-        self.exchange_goes_on();
+        for proc in procs {
+            let named = self.table.proc(*proc).map(|p| (p.group, p.rank));
+            if let Some((group, rank)) = named {
+                self.nobody_waits_for(group, rank);
+            }
+        }
     }
 
     fn waits_no_more(&mut self, proc: ProcId) {
         self.exchange.pending.forget(proc);
-        self.exchange.board.forget(|caller| caller.proc == proc);
+        self.exchange.board.forget(proc);
     }
 
     /// Words of a rank's library.
@@ -209,18 +240,11 @@ fn lives(proc: &Proc) -> bool {
     proc.ended.is_none() && !proc.lost
 }
 
-/// Where the living among these are.
-fn living_hosts(table: &Table, parts: &[Part]) -> HostSet {
-    let mut hosts = HostSet::new();
-    for part in parts {
-        let Some(group) = table.groups.get(&part.group) else { continue };
-        let procs = match part.rank {
-            Some(rank) => group.procs.get(rank.0 as usize).map_or(&[][..], std::slice::from_ref),
-            None => &group.procs[..],
-        };
-        for proc in procs.iter().filter(|p| lives(p)) {
-            hosts.insert(proc.host);
-        }
-    }
-    hosts
+/// The first living rank of a part from this one on that is on none of the hosts that have come.
+fn missing(table: &Table, part: Part, from: Rank, came: &HostSet) -> Option<Rank> {
+    let procs = &table.groups.get(&part.group)?.procs;
+    let meant = part.rank.map_or(0..procs.len(), |rank| rank.0 as usize..rank.0 as usize + 1);
+    let rest = meant.start.max(from.0 as usize)..meant.end;
+    let awaited = |proc: &&Proc| lives(proc) && !came.contains(proc.host);
+    procs.get(rest)?.iter().find(awaited).map(|proc| proc.rank)
 }

@@ -5,6 +5,7 @@ use muster_protocol::message::{App, KeyValue, SpawnApp, Spec};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use crate::hosts::HostList;
+use crate::kvs::name_in_job;
 use crate::plan::{Placed, Placement, Request, place};
 
 /// Info keys that name hosts.
@@ -141,10 +142,7 @@ pub(super) fn spec_of(
         size: apps.iter().map(|a| a.count).sum(),
         first_proc,
         apps: apps.iter().map(app).collect(),
-        kvsname: format!(
-            "{}_{group}",
-            parent.kvsname.rsplit_once('_').map_or(parent.kvsname.as_str(), |(base, _)| base)
-        ),
+        kvsname: name_in_job(&parent.kvsname, group),
         preput,
         // Standard input belongs to the ranks of the command line.
         stdin: muster_protocol::message::StdinTo::Nobody,

@@ -26,6 +26,16 @@ impl Survival {
     pub(super) fn nobody(&self) -> Option<Cause> {
         self.first.clone().filter(|_| !self.survived)
     }
+
+    /// A group is over, and nobody hears of its dead any more.
+    pub(super) fn forget(&mut self, group: Group) {
+        self.dead.remove(&group);
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_told_of(&self, group: Group) -> bool {
+        self.dead.contains_key(&group)
+    }
 }
 
 impl Job {
@@ -55,7 +65,6 @@ impl Job {
                 self.broadcast(&message);
             }
         }
-        self.exchange_goes_on();
     }
 
     /// Ranks of a group that ended before they touched their bootstrap are dead, now that others wait for them.

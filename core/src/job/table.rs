@@ -57,7 +57,7 @@ pub(super) struct Proc {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) hosts: Vec<Host>,
-    /// The groups that are remembered: the worlds of the command line, and those spawned that have not ended altogether.
+    /// The groups that are remembered: the worlds of the command line, and those spawned that are not over.
     pub(super) groups: BTreeMap<Group, GroupState>,
     /// The first process of each of them.
     pub(super) firsts: BTreeMap<ProcId, Group>,
@@ -86,13 +86,14 @@ impl Table {
         self.groups.insert(group, GroupState { spec, insists, procs, alive, started, initialised, untouched_end });
     }
 
-    /// Forgets a spawned group that has ended altogether: a job may spawn for as long as it runs. The command line's stay,
-    /// for what is said of the whole job at its end.
-    pub(super) fn forget_if_ended(&mut self, group: Group) {
-        if self.groups.get(&group).is_none_or(|g| g.alive > 0 || g.spec.spawned_by.is_none()) {
-            return;
-        }
-        let Some(state) = self.groups.remove(&group) else { return };
+    /// Whether a process of this group neither ended nor was lost.
+    pub(super) fn is_alive(&self, group: Group) -> bool {
+        self.groups.get(&group).is_some_and(|g| g.alive > 0)
+    }
+
+    /// Forgets a group, but for where its processes ran.
+    pub(super) fn forget(&mut self, group: Group) -> Option<GroupState> {
+        let state = self.groups.remove(&group)?;
         let first = state.spec.first_proc;
         self.firsts.remove(&first);
         for proc in &state.procs {
@@ -103,6 +104,7 @@ impl Table {
                 None => host.forgotten.push(id..id + 1),
             }
         }
+        Some(state)
     }
 
     /// The group of a process and its place among that group's processes.

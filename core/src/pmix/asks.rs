@@ -11,10 +11,20 @@ use super::action::Action;
 use super::group::Local;
 use super::server::Server;
 use super::status;
+use crate::kvs::name_in_job;
 use crate::plan::open_mpi::is_of_one_rank;
 
 /// Room that a question's frame needs beside its data.
 const FRAME_ROOM_BYTES: usize = 64 << 10;
+
+/// A question that the root has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Question {
+    /// The group of the rank in whose name it was asked.
+    pub(super) group: Group,
+    /// How the library is told the answer.
+    pub(super) asked: Asked,
+}
 
 /// How an answer is told to the library: by its number for the question.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +43,7 @@ pub(super) enum Asked {
 
 impl Asked {
     /// The answer when there is none.
-    fn refused(&self, status: i32) -> ToPmix {
+    pub(super) fn refused(&self, status: i32) -> ToPmix {
         match self {
             Self::Done(token) => ToPmix::Done { token: *token, status },
             Self::Data(token) => ToPmix::Data { token: *token, status, data: ByteVec::from(Vec::new()) },
@@ -157,7 +167,7 @@ impl Server {
         };
         let token = self.next_token;
         self.next_token += 1;
-        self.asked.insert(token, asked);
+        self.asked.insert(token, Question { group, asked });
         out.push(Action::Upcall { group, rank, token, ask });
     }
 
@@ -188,10 +198,16 @@ impl Server {
     }
 
     fn found(&self, found: FoundItem) -> Option<(Proc, Item)> {
-        let namespace = self.known.get(&found.group)?.name.clone();
+        let namespace = self.name_of(found.group)?;
         let value = minicbor::decode::<Value>(&found.item.value).ok()?;
         let key = String::from_utf8(found.item.key.to_vec()).ok()?;
         Some((Proc { namespace, rank: found.rank.0 }, Item { key, value }))
+    }
+
+    /// The namespace of a group, also of one that is over: what its ranks have published stays.
+    fn name_of(&self, group: Group) -> Option<String> {
+        let known = || self.known.values().next().map(|namespace| name_in_job(&namespace.name, group));
+        self.known.get(&group).map(|namespace| namespace.name.clone()).or_else(known)
     }
 
     /// Another host wants what a rank here has put.

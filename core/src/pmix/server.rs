@@ -9,7 +9,7 @@ use muster_protocol::pmix::{FromPmix, Namespace, Proc, RANK_WILDCARD, ToPmix};
 use muster_protocol::{Group, Rank};
 
 use super::action::Action;
-use super::asks::Asked;
+use super::asks::Question;
 use super::company::{Machine, crowded, heard, told};
 use super::group::{Local, Stage};
 use super::status;
@@ -48,7 +48,7 @@ pub struct Server {
     /// Ranks that those here have been told are dead.
     told_dead: BTreeMap<Group, BTreeSet<Rank>>,
     /// Questions that the root has, by our number.
-    pub(super) asked: BTreeMap<u64, Asked>,
+    pub(super) asked: BTreeMap<u64, Question>,
     pub(super) next_token: u64,
 }
 
@@ -86,6 +86,23 @@ impl Server {
         self.know(group, namespace, out);
         if let Some(why) = self.dead.clone() {
             self.fail(group, &why, out);
+        }
+    }
+
+    /// A group is over everywhere, and nobody will ask about it any more.
+    pub fn forget(&mut self, group: Group, out: &mut Vec<Action>) {
+        self.groups.remove(&group);
+        self.told_dead.remove(&group);
+        let Some(Namespace { name, .. }) = self.known.remove(&group) else { return };
+        self.names.remove(&name);
+        // What its ranks had asked for has no answer any more; the library keeps room for each question until it has one.
+        let own = self.asked.iter().filter(|(_, open)| open.group == group).map(|(token, _)| *token);
+        for token in own.collect::<Vec<_>>() {
+            let open = self.asked.remove(&token);
+            out.extend(open.map(|open| Action::Send(open.asked.refused(status::ERROR))));
+        }
+        if self.version.is_some() && self.dead.is_none() {
+            out.push(Action::Send(ToPmix::Deregister { namespace: name }));
         }
     }
 
@@ -310,8 +327,8 @@ impl Server {
 
     /// The root has answered.
     pub fn answer(&mut self, token: u64, answer: Answer, out: &mut Vec<Action>) {
-        if let Some(asked) = self.asked.remove(&token) {
-            out.push(Action::Send(self.reply(asked, answer)));
+        if let Some(question) = self.asked.remove(&token) {
+            out.push(Action::Send(self.reply(question.asked, answer)));
         }
     }
 }

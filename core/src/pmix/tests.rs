@@ -340,3 +340,65 @@ fn the_living_hear_of_each_of_the_dead_once() {
     bench.server.dead(G, &[dead(1, true)], &mut bench.out);
     assert_eq!(bench.take(), [], "nobody lives here");
 }
+
+#[test]
+fn a_group_that_is_over_is_forgotten_here_and_by_the_library() {
+    let mut bench = Bench::running();
+    let empty = format!("{:?}", bench.server);
+    for round in 0..3 {
+        let (here, elsewhere) = (Group(1 + 2 * round), Group(2 + 2 * round));
+        let name = |group: Group| format!("ns_{group}");
+        let folder = Namespace { folder: "f/1".into(), ..namespace(&name(here), &[0]) };
+        bench.server.open(here, folder, &mut bench.out);
+        bench.server.know(elsewhere, namespace(&name(elsewhere), &[]), &mut bench.out);
+        bench.take();
+        // Its rank looks something up, and dies of something else.
+        let asker = Proc { namespace: name(here), rank: 0 };
+        let lookup = FromPmix::Lookup { token: 5, proc: asker, keys: vec!["k".into()], wait: true, timeout_s: 0 };
+        bench.says(lookup);
+        bench.server.exited(here, 0, &mut bench.out);
+        bench.server.dead(here, &[DeadRank { rank: Rank(0), violent: true }], &mut bench.out);
+        bench.take();
+        bench.server.forget(here, &mut bench.out);
+        let unanswered = Action::Send(ToPmix::Found { token: 5, status: status::ERROR, items: Vec::new() });
+        let deregister = |group| Action::Send(ToPmix::Deregister { namespace: name(group) });
+        assert_eq!(bench.take(), [unanswered, deregister(here)]);
+        bench.server.forget(elsewhere, &mut bench.out);
+        assert_eq!(bench.take(), [deregister(elsewhere)]);
+        // It is heard of twice by a host with a new parent, and the library may still have something to say.
+        bench.server.forget(here, &mut bench.out);
+        bench.says(FromPmix::Drained { proc: Proc { namespace: name(here), rank: 0 } });
+        assert_eq!(bench.take(), []);
+        bench.server.next_token = 0;
+        assert_eq!(format!("{:?}", bench.server), empty, "nothing is left of it");
+    }
+}
+
+#[test]
+fn values_of_a_group_that_is_over_come_back_with_its_name() {
+    let mut bench = Bench::running();
+    bench.server.know(Group(3), namespace("ns_3", &[]), &mut bench.out);
+    bench.server.forget(Group(3), &mut bench.out);
+    bench.take();
+    let lookup = FromPmix::Lookup { token: 2, proc: proc(1), keys: vec!["k".into()], wait: false, timeout_s: 0 };
+    let (token, _) = bench.asks(lookup);
+    let item = Item { key: "k".into(), value: Value::Text("v".into()) };
+    let value = minicbor::to_vec(&item.value).unwrap().into();
+    let found = FoundItem { group: Group(3), rank: Rank(1), item: KeyValue { key: bytes("k"), value } };
+    let told = bench.answered(token, Answer::Items { items: vec![found] });
+    let owner = Proc { namespace: "ns_3".into(), rank: 1 };
+    assert_eq!(told, ToPmix::Found { token: 2, status: status::SUCCESS, items: vec![(owner, item)] });
+}
+
+#[test]
+fn a_group_that_is_over_before_the_server_runs_is_never_registered() {
+    let mut bench = Bench::silent();
+    bench.server.open(G, namespace("ns", &[0]), &mut bench.out);
+    bench.server.know(Group(1), namespace("ns_1", &[]), &mut bench.out);
+    bench.take();
+    bench.server.forget(Group(1), &mut bench.out);
+    assert_eq!(bench.take(), []);
+    bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
+    let register = ToPmix::Register { namespace: namespace("ns", &[0]), uid: 7, gid: 8 };
+    assert_eq!(bench.take(), [Action::Send(register)]);
+}

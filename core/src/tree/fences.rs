@@ -5,11 +5,12 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use muster_protocol::frame::{FLAG_FIRST, FLAG_MORE, Frame};
-use muster_protocol::message::{Spec, Stamp};
+use muster_protocol::message::{Forget, Spec, Stamp};
 use muster_protocol::{Group, HostIndex, HostSet, ProcId};
 
 use super::chunks;
 use crate::fence::{Contribution, FenceMerge, Offered};
+use crate::forgotten::Forgotten;
 
 /// What a fence asks of its node.
 #[derive(Debug)]
@@ -51,6 +52,8 @@ pub(super) struct Fences {
     entries: BTreeMap<Group, Entry>,
     /// Fences whose results are passing: the beginning has been here, the end has not.
     passing: BTreeMap<Group, u64>,
+    /// Groups that are over. Who has not heard it yet may still say something of them.
+    forgotten: Forgotten,
     acts: Vec<FenceAct>,
 }
 
@@ -62,6 +65,7 @@ impl Fences {
             below: me.into_iter().collect(),
             entries: BTreeMap::new(),
             passing: BTreeMap::new(),
+            forgotten: Forgotten::default(),
             acts: Vec::new(),
         }
     }
@@ -92,7 +96,7 @@ impl Fences {
 
     pub(super) fn open(&mut self, spec: Spec, frame: Frame) {
         let (group, members, spawned) = (spec.group, spec.members, spec.spawned_by.is_some());
-        if self.entries.contains_key(&group) {
+        if self.entries.contains_key(&group) || self.forgotten.contains(group) {
             return;
         }
         let mut merge = FenceMerge::new(group, members);
@@ -101,6 +105,18 @@ impl Fences {
         }
         let procs = spec.first_proc.0..spec.first_proc.0.saturating_add(spec.size);
         self.entries.insert(group, Entry { merge, procs, spec: frame, spawned, last: None });
+    }
+
+    /// Groups are over.
+    pub(super) fn forget(&mut self, forget: &Forget) {
+        self.forgotten.add(forget);
+        self.entries.retain(|group, _| !self.forgotten.contains(*group));
+        self.passing.retain(|group, _| !self.forgotten.contains(*group));
+    }
+
+    /// All groups that are over.
+    pub(super) fn forgotten(&self) -> &Forgotten {
+        &self.forgotten
     }
 
     pub(super) fn set_below(&mut self, below: &HostSet) {
@@ -118,6 +134,9 @@ impl Fences {
     }
 
     pub(super) fn contribute(&mut self, group: Group, seq: u64, hosts: HostSet, blob: Bytes) -> Result<(), String> {
+        if self.forgotten.contains(group) {
+            return Ok(());
+        }
         let Some(entry) = self.entries.get_mut(&group) else {
             return Err(format!("contribution to a fence of the unknown group {group}"));
         };

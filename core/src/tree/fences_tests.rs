@@ -1,6 +1,6 @@
 //! Results that were cut in two by a change of parents, at one inner node.
 
-use muster_protocol::message::{App, Bootstrap, Message, StdinTo};
+use muster_protocol::message::{App, Bootstrap, Message, StdinTo, Stretch};
 use muster_protocol::{Epoch, Generation};
 
 use super::*;
@@ -68,6 +68,21 @@ fn the_group_of_a_process_is_known_by_its_spec() {
     assert!(!fences.knows_spawned(), "another world of the command line is not spawned");
     open(&mut fences, Group(2), 18, Some(GROUP));
     assert!(fences.knows_spawned());
+}
+
+#[test]
+fn of_a_group_that_is_over_nothing_is_kept_and_who_has_not_heard_it_does_no_harm() {
+    let mut fences = inner();
+    open(&mut fences, Group(1), 14, Some(GROUP));
+    let contribute = |fences: &mut Fences, group| fences.contribute(group, 0, set(&[2]), Bytes::from_static(b"kv"));
+    assert_eq!(contribute(&mut fences, Group(1)), Ok(()));
+    fences.forget(&Forget { groups: vec![Stretch { first: Group(1), count: 1 }] });
+    assert_eq!((fences.specs().len(), fences.group_of(ProcId(14)), fences.knows_spawned()), (1, None, false));
+    // A child says it again, and a parent that has missed the news tells of the group once more.
+    assert_eq!(contribute(&mut fences, Group(1)), Ok(()));
+    open(&mut fences, Group(1), 14, Some(GROUP));
+    assert_eq!((fences.specs().len(), fences.take().len()), (1, 0));
+    assert!(contribute(&mut fences, Group(2)).is_err(), "nobody has ever told of this one");
 }
 
 #[test]

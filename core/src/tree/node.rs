@@ -6,7 +6,7 @@ use bytes::Bytes;
 use muster_protocol::frame::{EVERY_HOST, Frame, Kind};
 use muster_protocol::limits::{HOSTS_MAX, SILENCE_DEAD_MS, SILENCE_PROBE_MS, TREE_RADIX_DEFAULT};
 use muster_protocol::message::{
-    Adopt, Alive, Dead, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp,
+    Adopt, Alive, Dead, Forget, HostEntry, Joined, Lost, Message, Missing, Obstacle, Resync, Spec, Stamp,
 };
 use muster_protocol::{Group, HostIndex, HostSet};
 
@@ -204,6 +204,9 @@ impl TreeNode {
             probe: Probe::Idle,
         };
         self.children.insert(edge, child);
+        if let Some(forget) = self.fences.forgotten().all() {
+            self.acts.push(Act::ToChild(edge, self.stamp.to_all(&forget)));
+        }
         for frame in self.fences.specs() {
             self.acts.push(Act::ToChild(edge, frame));
         }
@@ -400,6 +403,12 @@ impl TreeNode {
         if frame.header.host != EVERY_HOST {
             self.unicast(frame);
             return;
+        }
+        if frame.header.kind == Kind::Forget
+            && let Ok(forget) = Forget::read(&frame)
+        {
+            self.fences.forget(&forget);
+            self.reports.forget(self.fences.forgotten());
         }
         if frame.header.kind == Kind::Spec
             && let Ok(spec) = Spec::read(&frame)

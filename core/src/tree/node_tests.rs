@@ -2,8 +2,8 @@
 
 use muster_protocol::frame::EVERY_HOST;
 use muster_protocol::limits::FENCE_LEASE_MS;
-use muster_protocol::message::{App, Bootstrap, Heartbeat, Spec, StdinTo};
-use muster_protocol::{Epoch, Generation, ProcId};
+use muster_protocol::message::{App, Bootstrap, Heartbeat, Initialised, Spec, StdinTo, Stretch};
+use muster_protocol::{Epoch, Generation, ProcId, Rank};
 
 use super::*;
 
@@ -155,6 +155,30 @@ fn a_child_gets_the_last_heartbeat_its_hosts_and_the_open_groups_in_this_order()
     node.take_acts();
     node.dialled(HostIndex(0), EdgeId(1), 9);
     assert_eq!(sent(&node.take_acts(), 1), [Kind::Heartbeat, Kind::Adopt, Kind::Spec]);
+}
+
+#[test]
+fn what_is_over_is_passed_on_and_told_to_who_comes_later() {
+    let forget = Forget { groups: vec![Stretch { first: Group(1), count: 2 }] };
+    let mut node = TreeNode::new(Some(HostIndex(0)), STAMP);
+    node.adopt(adopt(1..3, 2), 0);
+    node.dialled(HostIndex(1), EdgeId(1), 1);
+    tell(&mut node, 1, 1, &Initialised { group: Group(2), rank: Rank(0) }, 2);
+    node.take_acts();
+    node.from_parent(STAMP.to_all(&forget), 3);
+    let acts = node.take_acts();
+    assert_eq!(sent(&acts, 1), [Kind::Forget]);
+    assert!(acts.contains(&Act::Local(STAMP.to_all(&forget))));
+    node.from_parent(spec(&[0, 1]), 4);
+    node.take_acts();
+    node.dialled(HostIndex(2), EdgeId(2), 5);
+    let acts = node.take_acts();
+    assert_eq!(sent(&acts, 2), [Kind::Forget, Kind::Spec]);
+    assert!(acts.contains(&Act::ToChild(EdgeId(2), STAMP.to_all(&forget))));
+    // A host that has not heard it yet says again what its ranks have done; a new parent hears nothing of it.
+    tell(&mut node, 1, 1, &Initialised { group: Group(2), rank: Rank(0) }, 6);
+    node.reparented();
+    assert_eq!(ups::<Initialised>(&node.take_acts()), []);
 }
 
 #[test]

@@ -9,6 +9,8 @@ use muster_protocol::frame::{Frame, Kind};
 use muster_protocol::message::{Abort, Call, CallAnswer, Message};
 use muster_protocol::{Group, ProcId};
 
+use crate::forgotten::Forgotten;
+
 /// See the module above.
 #[derive(Debug, Default)]
 pub(super) struct Pleas {
@@ -44,6 +46,11 @@ impl Pleas {
         {
             self.calls.remove(&(answer.group, answer.token));
         }
+    }
+
+    /// Nobody waits for answers to ranks of these groups.
+    pub(super) fn forget(&mut self, forgotten: &Forgotten) {
+        self.calls.retain(|(group, _), _| !forgotten.contains(*group));
     }
 
     /// What a new parent must hear.

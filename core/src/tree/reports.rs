@@ -18,6 +18,7 @@ use muster_protocol::{Group, HostIndex, HostSet, Rank};
 
 use super::node::{Act, TreeNode};
 use super::pleas::Pleas;
+use crate::forgotten::Forgotten;
 
 /// Longest time that news which nobody is in a hurry for waits for its neighbours', in milliseconds.
 const HOLD_MS: u64 = 5;
@@ -51,6 +52,12 @@ impl Reports {
     /// An order is passing down.
     pub(super) fn ordered(&mut self, kind: Kind) {
         self.ending |= matches!(kind, Kind::Kill | Kind::End);
+    }
+
+    /// These groups are over: nobody is to hear of them again.
+    pub(super) fn forget(&mut self, forgotten: &Forgotten) {
+        self.spoken.retain(|group, _| !forgotten.contains(*group));
+        self.pleas.forget(forgotten);
     }
 
     fn hold(&mut self, bytes: usize, now_ms: u64) {
@@ -119,7 +126,8 @@ impl TreeNode {
             Kind::Ended => self.hold_ended(frame, bytes, now_ms)?,
             Kind::Initialised => {
                 let message = Initialised::read(frame)?;
-                if self.reports.spoken.insert(message.group, message.rank).is_none() {
+                let is_over = self.fences.forgotten().contains(message.group);
+                if !is_over && self.reports.spoken.insert(message.group, message.rank).is_none() {
                     self.at_once(frame);
                 }
             }

@@ -13,6 +13,7 @@ pub mod abi;
 pub mod answers;
 pub mod host;
 pub mod info;
+pub mod last_words;
 pub mod library;
 pub mod link;
 pub mod logged;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use muster_pmix::host::Host;
+use muster_pmix::last_words::LastWords;
 use muster_pmix::library::Library;
 use muster_pmix::link;
 use muster_pmix::scratch::Scratch;
@@ -155,6 +156,7 @@ fn start(reader: &mut UnixStream, scratch: &Scratch) -> Result<Option<Server>, E
 
 /// Does what the agent says until it says no more.
 fn follow(reader: &mut UnixStream, host: &'static Host, server: &mut Server) -> Result<(), Ended> {
+    let mut last_words = LastWords::new(reader);
     while let Some(message) = link::next(reader)? {
         match answers::hand_on(host, message) {
             None => {}
@@ -166,8 +168,11 @@ fn follow(reader: &mut UnixStream, host: &'static Host, server: &mut Server) -> 
                     server.notify(event, proc)?;
                 }
             }
-            // It goes behind whatever the rank's last words have left for the writer.
-            Some(ToPmix::Ended { proc }) => host.tell(FromPmix::Drained { proc }),
+            // It goes behind whatever the rank's last words leave for the writer.
+            Some(ToPmix::Ended { proc }) => {
+                last_words.wait();
+                host.tell(FromPmix::Drained { proc });
+            }
             Some(ToPmix::Start { .. }) => return Err(Ended::OutOfPlace("the server runs already")),
             Some(_) => return Err(Ended::OutOfPlace("an answer was not taken")),
         }

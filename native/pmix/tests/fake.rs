@@ -2,10 +2,11 @@
 
 mod rig;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use muster_protocol::pmix::{FromPmix, LocalRank, ToPmix};
+use muster_protocol::pmix::{FromPmix, LocalRank, Proc, ToPmix};
 use rig::{Mpi, Rig, SERVER};
 
 /// Makes a library that says this version.
@@ -74,6 +75,31 @@ fn a_namespace_that_the_library_refuses_leaves_nothing_and_the_next_is_served() 
     assert!(matches!(&told, Some(FromPmix::Registered { namespace, .. }) if namespace == "good"), "{told:?}");
     let folder = rig.servers[0].folder.path();
     assert_eq!([folder.join("bad").exists(), folder.join("good/session").exists()], [false, true]);
+}
+
+#[test]
+fn what_a_rank_has_said_is_told_before_the_end_of_its_words_however_late_the_library_reads() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let library = fake(folder.path(), "5.0.11");
+    let address = folder.path().join("rank");
+    let listener = std::os::unix::net::UnixListener::bind(&address).expect("an address");
+    let late = || {
+        let mut command = Command::new(SERVER);
+        command.env("FAKE_RANK", &address);
+        command
+    };
+    let mut rig = Rig::start_by(1, &[&library], Mpi::Five, late);
+    rig.ready();
+    let mut rank = listener.accept().expect("the library").0;
+    rank.write_all(b"last words").expect("written");
+    drop(rank);
+    let proc = Proc { namespace: "late".into(), rank: 0 };
+    rig.say(0, &ToPmix::Ended { proc: proc.clone() });
+    match rig.next().1 {
+        Some(FromPmix::Log { text, .. }) => assert_eq!(text.as_slice(), b"last words"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(rig.next().1, Some(FromPmix::Drained { proc }));
 }
 
 #[test]

@@ -395,6 +395,25 @@ pub struct Dead {
     pub hosts: HostSet,
 }
 
+/// Process groups that have ended on every host, and that nobody is connected to any more: forget them.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Forget {
+    /// They, as stretches of neighbours, in ascending order.
+    #[n(0)]
+    pub groups: Vec<Stretch>,
+}
+
+/// Process groups with consecutive numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub struct Stretch {
+    /// The first of them.
+    #[n(0)]
+    pub first: Group,
+    /// How many they are.
+    #[n(1)]
+    pub count: u32,
+}
+
 /// Tell what a rank of yours has put; answered by [`super::Fetched`].
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Fetch {

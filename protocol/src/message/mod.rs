@@ -64,6 +64,7 @@ messages!(
     Release,
     Fetch,
     Dead,
+    Forget,
     Joined,
     Missing,
     Started,

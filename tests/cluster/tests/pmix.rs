@@ -2,7 +2,7 @@
 
 use muster_cluster::rig::{Rig, said};
 use muster_cluster::workspace::{self, mpi_prefix};
-use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip};
+use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip, eventually};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -81,6 +81,84 @@ fn ranks_are_spawned_where_slots_are_free_or_where_the_program_says() {
         let told = ["-n", "2", "-genv", "SPAWN_HOST=h2,h0", "-genv", "SPAWN_WDIR=/proc"];
         let lines = rig.lines(job(&told).arg("3"));
         assert_eq!(lines, ["child 0 on h2 among 5", "child 1 on h0 among 5", "child 2 on h2 among 5", "spawned 3: ok"]);
+    }
+    rig.assert_clean(&[]);
+}
+
+/// Process groups of which the PMIx server of a host has a folder.
+fn served_groups(rig: &Rig, host: usize) -> Vec<String> {
+    let list = rig.cluster.host(host).run(Cmd::sh("cd /tmp/muster-pmix-*/ && find . -maxdepth 1 -name '[0-9]*'"));
+    let list = list.and_then(Output::ok).expect("folders").stdout_text();
+    list.lines().map(|line| line.trim_start_matches("./").to_owned()).collect()
+}
+
+/// How many process groups an agent says it has forgotten, and how many it knew after the last of them.
+fn forgotten(agent: &Proc) -> (usize, Option<usize>) {
+    let log = agent.stderr_so_far();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("a process group is over and forgotten")).collect();
+    let left = told.last().and_then(|line| line.rsplit_once("left=")?.1.trim().parse().ok());
+    (told.len(), left)
+}
+
+/// Parents on h0, children on h1 and h2, so many times: what they are to each other goes over the root.
+fn spawns_and_disconnects(family: Family, rounds: usize) {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
+    let agents = cluster.start_agents(&["--log", "debug"]).expect("agents");
+    let rig = Rig { cluster, agents };
+    let gate = rig.cluster.shared_dir().join("gate");
+    let told = [
+        "-n".to_owned(),
+        "2".to_owned(),
+        "-genv".to_owned(),
+        format!("SPAWN_ROUNDS={rounds}"),
+        "-genv".to_owned(),
+        format!("SPAWN_GATE={}", gate.display()),
+    ];
+    let told: Vec<&str> = told.iter().map(String::as_str).collect();
+    let cmd = job(&rig, family, "h0:2,h1:1,h2:1", &told, "spawn_parent");
+    let cmd = cmd.arg(family.program("spawn_child").expect("built")).arg("2");
+    let running = rig.cluster.launcher().spawn(cmd).expect("spawn");
+    running.wait_for(&format!("{rounds} rounds are over"), PATIENCE).expect("rounds");
+    for (host, agent) in rig.agents.iter().enumerate() {
+        let all = eventually(|| forgotten(agent), |(count, _)| *count >= rounds).expect("it has a log");
+        assert_eq!(all, (rounds, Some(1)), "h{host}");
+        // Agents tell their servers, which may take a moment.
+        let want: &[&str] = if host == 0 { &["0"] } else { &[] };
+        let left = eventually(|| served_groups(&rig, host), |left| left == want).expect("a folder");
+        assert_eq!(left, want, "h{host}");
+    }
+    std::fs::write(&gate, "").expect("written");
+    let output = running.finish(PATIENCE).and_then(Output::ok).expect("it ends well");
+    assert_eq!(output.stdout_text().matches("spawned 2: ok").count(), rounds);
+    rig.assert_clean(&[]);
+}
+
+#[test]
+fn groups_that_were_spawned_and_have_disconnected_are_forgotten_while_the_job_goes_on() {
+    spawns_and_disconnects(Family::OpenMpi4, 30);
+    spawns_and_disconnects(Family::OpenMpi5, 3);
+}
+
+#[test]
+fn who_has_not_left_children_that_have_ended_may_still_do_so() {
+    let rig = Rig::new(cluster_or_skip!(Cluster::builder().hosts(2)));
+    let gate = rig.cluster.shared_dir().join("gate");
+    for family in BOTH {
+        let gate_variable = format!("SPAWN_GATE={}", gate.display());
+        let events = rig.cluster.shared_dir().join("events");
+        let file = events.to_string_lossy();
+        let told = ["-n", "2", "--events", &file, "-genv", &gate_variable, "-genv", "CHILD_STAYS=1"];
+        let cmd = job(&rig, family, "h0:2,h1:2", &told, "spawn_parent");
+        let running =
+            rig.cluster.launcher().spawn(cmd.arg(family.program("spawn_child").expect("built"))).expect("spawn");
+        let ends = || std::fs::read_to_string(&events).map_or(0, |text| text.matches("\"rank_ended\"").count());
+        eventually(ends, |ended| *ended == 2).expect("children end");
+        std::fs::write(&gate, "").expect("written");
+        let output = running.finish(PATIENCE).and_then(Output::ok).expect("it ends well");
+        assert!(output.stdout_text().contains("spawned 2: ok"), "{}", output.stdout_text());
+        for file in [&gate, &events] {
+            std::fs::remove_file(file).expect("removed");
+        }
     }
     rig.assert_clean(&[]);
 }

@@ -4,6 +4,7 @@ mod calls;
 mod causes;
 mod collect;
 mod ending;
+mod forget;
 mod hosts;
 mod pmix;
 mod property;

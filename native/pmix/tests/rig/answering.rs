@@ -26,6 +26,8 @@ pub(crate) struct Told {
     pub(crate) modexes: usize,
     pub(crate) spawns: usize,
     pub(crate) groups: usize,
+    pub(crate) ended: usize,
+    pub(crate) drained: usize,
 }
 
 /// A server, its number for an operation, and what its ranks bring.
@@ -54,7 +56,7 @@ impl Rig {
         match message {
             FromPmix::Connected { proc } => self.told.connected.push(proc),
             FromPmix::Finalised { proc } => self.told.finalised.push(proc),
-            FromPmix::Drained { .. } => {}
+            FromPmix::Drained { .. } => self.told.drained += 1,
             FromPmix::NotRegistered { namespace, why } => panic!("{namespace} is not registered: {why}"),
             FromPmix::Abort { proc, status, message } => {
                 self.told.aborts.push((proc, status, message));

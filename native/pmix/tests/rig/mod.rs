@@ -4,6 +4,7 @@
 
 mod answering;
 pub(crate) mod places;
+mod ports;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -48,6 +49,7 @@ pub(crate) struct Rig {
     pub(crate) told: Told,
     answering: answering::State,
     extra: Vec<(String, String)>,
+    ports: ports::Ports,
     /// The others are told of ranks that die.
     pub(crate) survivors_go_on: bool,
 }
@@ -94,6 +96,7 @@ impl Rig {
             told: Told::default(),
             answering: answering::State::default(),
             extra: Vec::new(),
+            ports: ports::Ports::claim(),
             survivors_go_on: false,
         };
         for node in 0..nodes {
@@ -113,11 +116,16 @@ impl Rig {
         let (ours, theirs) = UnixStream::pair().expect("a socket pair");
         command.env("PMI_FD", SOCKET.to_string());
         let inherited = theirs.as_raw_fd();
-        // SAFETY: one system call, which may be made between fork and exec; the descriptor is open until then.
+        // SAFETY: one system call, which may be made between fork and exec; the descriptor is open until then. A copy stays open in
+        // the server; where it is the same one already, it must be told to.
         unsafe {
-            command.pre_exec(move || match libc::dup2(inherited, SOCKET) {
-                -1 => Err(std::io::Error::last_os_error()),
-                _ => Ok(()),
+            command.pre_exec(move || {
+                let rc = if inherited == SOCKET {
+                    libc::fcntl(SOCKET, libc::F_SETFD, 0)
+                } else {
+                    libc::dup2(inherited, SOCKET)
+                };
+                if rc == -1 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
             });
         }
         let child = command.spawn().expect("muster-pmix starts");
@@ -247,7 +255,7 @@ impl Rig {
         for sort in ["vader", "sm"] {
             command.env(format!("OMPI_MCA_btl_{sort}_backing_directory"), self.servers[node].folder.path());
         }
-        command.envs(self.extra.iter().cloned()).stdin(Stdio::null());
+        command.envs(self.ports.variables()).envs(self.extra.iter().cloned()).stdin(Stdio::null());
         command.stdout(file.try_clone().expect("a second handle")).stderr(file);
         let child = command.spawn().expect("the rank starts");
         self.homes.insert((proc.namespace.clone(), proc.rank), node);
@@ -272,6 +280,9 @@ impl Rig {
                     let output = std::fs::read_to_string(&rank.output).expect("its output");
                     let _ = std::fs::remove_file(&rank.output);
                     self.ranks.remove(&key);
+                    let proc = Proc { namespace: key.0.clone(), rank: key.1 };
+                    self.told.ended += 1;
+                    self.say(self.homes[&key], &ToPmix::Ended { proc });
                     if self.survivors_go_on && !status.success() {
                         self.announce(&key);
                     }
@@ -279,8 +290,12 @@ impl Rig {
                 }
             }
         }
-        while let Ok((server, Some(message))) = self.messages.recv_timeout(Duration::from_millis(50)) {
-            self.answer(server, message);
+        // Whatever they have said comes before this.
+        while self.told.drained < self.told.ended {
+            match self.next() {
+                (server, Some(message)) => self.answer(server, message),
+                (server, None) => panic!("server {server} has ended"),
+            }
         }
         ends
     }

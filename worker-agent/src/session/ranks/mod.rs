@@ -10,13 +10,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use bytes::Bytes;
+use muster_core::forgotten::Forgotten;
 use muster_core::job::lease::Lease;
 use muster_core::pmi::Server;
 use muster_core::tree::Chunks;
 use muster_protocol::frame::Kind;
 use muster_protocol::message::{
-    BadPayload, Bootstrap, CallAnswer, Dead, End, Ended, Exits, Fetch, Heartbeat, Initialised, Kill, Message, Phase,
-    ProcEnd, ProcExit, ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
+    BadPayload, Bootstrap, CallAnswer, Dead, End, Ended, Exits, Fetch, Forget, Heartbeat, Initialised, Kill, Message,
+    Phase, ProcEnd, ProcExit, ProcStarted, Share, Signal, Spec, Stamp, Started, StreamEnd,
 };
 use muster_protocol::{Frame, Group, HostIndex, ProcId, Rank};
 
@@ -89,6 +90,10 @@ pub(super) struct Ranks {
     specs: BTreeMap<Group, Spec>,
     groups: BTreeMap<Group, LocalGroup>,
     procs: BTreeMap<ProcId, LocalProc>,
+    /// Groups that are over.
+    forgotten: Forgotten,
+    /// There have been ranks, and what they have left must be swept.
+    used: bool,
     site: PmixSite,
     pmix: Option<Pmix>,
     chunks: Chunks,
@@ -117,6 +122,8 @@ impl Ranks {
             specs: BTreeMap::new(),
             groups: BTreeMap::new(),
             procs: BTreeMap::new(),
+            forgotten: Forgotten::default(),
+            used: false,
             site,
             pmix: None,
             chunks: Chunks::default(),
@@ -155,8 +162,10 @@ impl Ranks {
         match frame.header.kind {
             Kind::Spec => {
                 let spec = Spec::read(frame)?;
-                self.specs.insert(spec.group, spec.clone());
-                self.know_pmix(&spec);
+                if !self.forgotten.contains(spec.group) {
+                    self.specs.insert(spec.group, spec.clone());
+                    self.know_pmix(&spec);
+                }
             }
             Kind::Share => {
                 self.lease.begin(now_ms);
@@ -168,6 +177,7 @@ impl Ranks {
             }
             Kind::Kill => self.kill(Kill::read(frame)?.grace_ms),
             Kind::CallAnswer => self.call_answer(CallAnswer::read(frame)?),
+            Kind::Forget => self.forget(&Forget::read(frame)?),
             Kind::Dead => self.dead_pmix(&Dead::read(frame)?),
             Kind::Fetch => self.fetch_pmix(&Fetch::read(frame)?),
             Kind::Query => self.query(),
@@ -181,6 +191,22 @@ impl Ranks {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Groups are over everywhere. What the root counts as gone may still run here: the host is lost then, and ends it.
+    fn forget(&mut self, forget: &Forget) {
+        self.forgotten.add(forget);
+        let runs = |proc: &ProcId| self.procs.get(proc).is_some_and(|state| state.told.is_none());
+        let ended = |group: &Group| self.groups.get(group).is_none_or(|local| !local.procs.iter().any(runs));
+        let over = self.specs.keys().filter(|group| self.forgotten.contains(**group) && ended(group));
+        for group in over.copied().collect::<Vec<_>>() {
+            self.specs.remove(&group);
+            for proc in self.groups.remove(&group).map_or_else(Vec::new, |local| local.procs) {
+                self.procs.remove(&proc);
+            }
+            self.with_pmix(|server, out| server.forget(group, out));
+            tracing::debug!(group = group.0, left = self.specs.len(), "a process group is over and forgotten");
+        }
     }
 
     fn kill(&mut self, grace_ms: u64) {
@@ -331,7 +357,7 @@ impl Ranks {
 
     /// When the lease ends what runs here; without ranks there is nothing to end.
     fn kill_at_ms(&self) -> Option<u64> {
-        self.lease.kill_at_ms().filter(|_| !self.ending && !self.procs.is_empty())
+        self.lease.kill_at_ms().filter(|_| !self.ending && self.used)
     }
 
     /// The connection to the parent is gone. Returns what those below are told, if the lease has become shorter.

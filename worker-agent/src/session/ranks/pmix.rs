@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use muster_core::kvs::name_in_job;
 use muster_core::params::Params;
 use muster_core::plan::circumstances::{Circumstances, conditionals};
 use muster_core::plan::open_mpi::SHARED_MEMORY_FOLDERS;
@@ -128,9 +129,8 @@ impl Ranks {
 
     fn namespace(&self, spec: &Spec, here: Option<(&Share, u32)>) -> Option<Namespace> {
         let plan = spec.pmix.as_ref()?;
-        let parent = plan
-            .parent
-            .and_then(|(group, rank)| Some(Proc { namespace: self.specs.get(&group)?.kvsname.clone(), rank: rank.0 }));
+        let parent =
+            plan.parent.map(|(group, rank)| Proc { namespace: name_in_job(&spec.kvsname, group), rank: rank.0 });
         let local =
             |p: &muster_protocol::message::ProcShare| LocalRank { rank: p.rank.0, app: p.app, cpus: p.cpus.clone() };
         Some(Namespace {

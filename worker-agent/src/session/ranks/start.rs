@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use muster_core::kvs::name_in_job;
 use muster_core::plan::{RankFacts, base_env, own_env};
 use muster_core::pmi::{GroupSetup, LocalRank, Server};
 use muster_protocol::ProcId;
@@ -34,13 +35,15 @@ impl Common {
 
 impl Ranks {
     pub(super) fn start(&mut self, share: Share) {
-        if self.groups.contains_key(&share.group) || self.ending {
+        let known = self.groups.contains_key(&share.group) || self.forgotten.contains(share.group);
+        if known || self.ending {
             return;
         }
         let Some(spec) = self.specs.get(&share.group).cloned() else {
             tracing::error!(group = share.group.0, "a share came before its spec; it is not started");
             return;
         };
+        self.used = true;
         let server = if spec.bootstrap == Bootstrap::Pmi { self.server(&spec, &share) } else { None };
         let before = self.procs.values().filter(|p| p.told.is_none()).count() as u32;
         let mut held = Vec::new();
@@ -90,7 +93,7 @@ impl Ranks {
             mapping: spec.mapping.clone(),
             universe_size: u32::try_from(spec.universe_size).ok(),
             preput,
-            spawner: spec.spawned_by.and_then(|by| self.specs.get(&by)).map(|s| s.kvsname.clone()),
+            spawner: spec.spawned_by.map(|by| name_in_job(&spec.kvsname, by)),
         };
         Server::new(setup).inspect_err(|error| tracing::error!(%error, "no PMI service for this group")).ok()
     }

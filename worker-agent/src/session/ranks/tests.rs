@@ -1,7 +1,7 @@
 //! The ranks of one host without processes and sockets.
 
 use muster_protocol::frame::FLAG_FIRST;
-use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, PmixPlan, ProcShare, StdinTo};
+use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, PmixPlan, ProcShare, StdinTo, Stretch};
 use muster_protocol::{Epoch, Generation, HostSet};
 
 use super::*;
@@ -126,4 +126,44 @@ fn the_end_of_ranks_beside_a_world_of_pmix_is_told_without_its_server() {
     };
     let told: Vec<ProcId> = ranks.take_acts().into_iter().flat_map(told).map(|exit| exit.proc).collect();
     assert_eq!(told, [ProcId(1), ProcId(2)]);
+}
+
+#[test]
+fn of_a_group_that_is_over_nothing_is_kept_nor_begun_anew() {
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+    let forget = |first, count| STAMP.to_all(&Forget { groups: vec![Stretch { first: Group(first), count }] });
+    open(&mut ranks, 0, Bootstrap::None);
+    for group in 1..4 {
+        open(&mut ranks, group, Bootstrap::None);
+        ranks.report(Report::Exited { proc: ProcId(group), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+    }
+    open(&mut ranks, 4, Bootstrap::None);
+    ranks.frame(&forget(1, 4), 2).unwrap();
+    // What runs here whatever the root believes is kept.
+    let known = |ranks: &Ranks| {
+        let (specs, groups) = (ranks.specs.keys().map(|g| g.0), ranks.groups.keys().map(|g| g.0));
+        let procs: Vec<u32> = ranks.procs.keys().map(|p| p.0).collect();
+        (specs.collect::<Vec<_>>(), groups.collect::<Vec<_>>(), procs)
+    };
+    assert_eq!(known(&ranks), (vec![0, 4], vec![0, 4], vec![0, 4]));
+    // A host with a new parent hears old things once more.
+    ranks.take_acts();
+    open(&mut ranks, 2, Bootstrap::None);
+    assert!(ranks.take_acts().is_empty());
+    assert_eq!(known(&ranks).0, [0, 4]);
+}
+
+#[test]
+fn a_host_that_has_forgotten_all_its_ranks_still_ends_with_its_lease() {
+    let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+    assert_eq!(ranks.next_due_ms(), None);
+    open(&mut ranks, 1, Bootstrap::None);
+    ranks.report(Report::Exited { proc: ProcId(1), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+    let stretch = Stretch { first: Group(1), count: 1 };
+    ranks.frame(&STAMP.to_all(&Forget { groups: vec![stretch] }), 2).unwrap();
+    assert!(ranks.procs.is_empty());
+    let due = ranks.next_due_ms().expect("what they have left is to be swept");
+    ranks.take_acts();
+    ranks.tick(due);
+    assert!(ranks.take_acts().iter().any(|act| matches!(act, RankAct::Order(Order::Sweep))));
 }

@@ -79,6 +79,21 @@ impl Pods {
         pods
     }
 
+    /// As Volcano names the pods of a job with a master and workers; its lists are in `/etc/volcano`.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[must_use]
+    pub fn of_volcano(cluster: Cluster) -> Self {
+        let workers: Vec<_> = (0..cluster.len()).map(|i| format!("sim-worker-{i}.sim")).collect();
+        let pods = Self::furnished(cluster, "sim-master-0.sim", workers);
+        let lists = pods.dir().join("etc/volcano");
+        std::fs::create_dir_all(&lists).expect("folder");
+        std::fs::write(lists.join("worker.host"), pods.workers.join("\n") + "\n").expect("write");
+        std::fs::write(lists.join("master.host"), format!("{}\n", pods.launcher)).expect("write");
+        pods
+    }
+
     /// With `runLauncherAsWorker`, and one slot for each pod.
     #[must_use]
     pub fn with_a_launcher_that_works(self) -> Self {
@@ -132,7 +147,7 @@ impl Pods {
             &format!("nameserver 127.0.0.1\nsearch {SEARCH}\noptions ndots:5\n"),
             0o644,
         );
-        std::fs::create_dir_all(self.dir().join("mpi")).expect("folder");
+        std::fs::create_dir_all(self.dir().join("etc/mpi")).expect("folder");
     }
 
     fn pods(&self) -> Vec<(&str, String)> {
@@ -160,7 +175,7 @@ impl Pods {
     pub fn write_hostfile(&self, line: impl Fn(&str) -> String) {
         let first = self.launcher_works.then_some(&self.launcher);
         let text: String = first.into_iter().chain(&self.workers).map(|name| line(name) + "\n").collect();
-        std::fs::write(self.dir().join("mpi/hostfile"), text).expect("write");
+        std::fs::write(self.dir().join("etc/mpi/hostfile"), text).expect("write");
     }
 
     /// The host file in the form that mpi-operator writes for this MPI.
@@ -183,7 +198,7 @@ impl Pods {
         route.expect("a route").stdout_text().trim().to_owned()
     }
 
-    /// A command in a pod: its host name, `/etc/hosts` and `/etc/mpi` are the pod's, its user is the image's.
+    /// A command in a pod: its host name, `/etc/hosts`, `/etc/mpi` and `/etc/volcano` are the pod's, its user is the image's.
     #[must_use]
     pub fn in_pod(&self, name: &str, script: &str) -> Cmd {
         let short = name.split('.').next().unwrap_or_default();
@@ -203,7 +218,7 @@ impl Pods {
         let pod = format!(
             "set -e; hostname {short}; mkdir -p /tmp/pod; cp -a /etc /tmp/pod/; cat {dir}/{names} >> /tmp/pod/etc/hosts; \
              rm -f /tmp/pod/etc/resolv.conf; cp {dir}/resolv.conf /tmp/pod/etc/; \
-             cp -r {dir}/mpi /tmp/pod/etc/; mount --bind /tmp/pod/etc /etc; chmod 1777 /tmp /dev/shm; {lock} \
+             cp -r {dir}/etc /tmp/pod/; mount --bind /tmp/pod/etc /etc; chmod 1777 /tmp /dev/shm; {lock} \
              exec setpriv {user} env HOME={home} USER=mpiuser \
              PATH={bin}:/usr/sbin:/usr/bin:/sbin:/bin sh -c '{script}'",
             home = self.home().display(),

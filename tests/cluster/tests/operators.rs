@@ -72,6 +72,31 @@ fn c10_a_trainjob_whose_launcher_is_a_node_runs_under_muster_exec_with_every_mpi
 }
 
 #[test]
+fn c10_an_mpijob_whose_launcher_is_a_worker_runs_with_another_ssh_in_its_image() {
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(3))).with_a_launcher_that_works();
+    pods.write_hostfile_for(Family::OpenMpi4);
+    pods.assert_all_ranks(pods.run(&ranks(4, Family::OpenMpi4), &one_slot(Family::OpenMpi4), Family::OpenMpi4));
+}
+
+/// What mpi-operator sets for `slotsPerWorker: 1`.
+fn one_slot(family: Family) -> Vec<(&'static str, &'static str)> {
+    if !family.is_open_mpi() {
+        return OPEN_MPI[..1].to_vec();
+    }
+    OPEN_MPI[..4].iter().copied().chain([("OMPI_MCA_orte_set_default_slots", "1")]).collect()
+}
+
+#[test]
+fn c10_an_mpijob_whose_launcher_is_a_worker_runs_under_muster_exec_with_every_mpi() {
+    for family in [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich4, Family::Mpich5, Family::Intel] {
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(3))).with_a_launcher_that_works();
+        pods.write_hostfile_for(family);
+        let exec = under_muster("--placement strict", &ranks(4, family));
+        pods.assert_all_ranks(pods.run(&exec, &one_slot(family), family));
+    }
+}
+
+#[test]
 fn c9_open_mpi_5_uses_all_nodes_of_an_mpijob_under_muster_exec_and_says_so_when_it_does_not() {
     let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
     pods.write_hostfile(|name| format!("{name} slots=2"));

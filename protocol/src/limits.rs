@@ -121,6 +121,8 @@ pub const STATUS_METRIC_CHARS_MAX: usize = 64;
 pub const STATUS_PERIOD_MS: u64 = 5_000;
 /// Time for one report; at the end of a command its exit waits so long beyond the period at most.
 pub const STATUS_POST_TIMEOUT_MS: u64 = 2_000;
+/// Message that a kubelet keeps of a container that has ended.
+pub const TERMINATION_MESSAGE_BYTES_MAX: usize = 4 << 10;
 /// Read of each file by which control planes are told apart: the first lines say enough.
 pub const TRACE_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Agents that a launcher starts on its own machine.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Parser;
 use muster_core::exit::Outcome;
 use muster_worker_agent::setup::{self, Options};
-use muster_worker_agent::shell::{guard, rsh};
+use muster_worker_agent::shell::{caller, guard, rsh};
 use muster_worker_agent::sshd::{self, PidFile, Server};
 use muster_worker_agent::teller;
 
@@ -21,6 +21,11 @@ fn main() -> ExitCode {
         && first == guard::GUARD
     {
         return guard::run(rest);
+    }
+    if let Some((first, rest)) = arguments.split_first()
+        && first == caller::END_CALLER
+    {
+        return caller::run(rest);
     }
     let server = if sshd::is_named(&program) { sshd::server(&arguments) } else { own() };
     let Server { options, pid_file, notes } = match server {

@@ -157,11 +157,25 @@ fn hydra(site: &Site<'_>, set: &mut impl FnMut(&'static str, &str, &'static str)
     set("I_MPI_HYDRA_BOOTSTRAP", "rsh", "Intel MPI: starts its proxies by a remote shell");
     set("I_MPI_HYDRA_BOOTSTRAP_EXEC", site.shell, "Intel MPI: the remote shell");
     set("I_MPI_HYDRA_HOST_FILE", site.hydra_hostfile, "Intel MPI: the hosts");
+    if let Some(slots) = common_slots(site.hosts) {
+        set(
+            "I_MPI_PERHOST",
+            &slots.to_string(),
+            "Intel MPI: the slots of each host; in a host file it does not read them",
+        );
+    }
     if let Some(interface) = site.interface {
         let reason = "in a pod the launcher's own name seldom resolves elsewhere: its address is told instead";
         set("HYDRA_IFACE", interface, reason);
         set("I_MPI_HYDRA_IFACE", interface, reason);
     }
+}
+
+/// The slots of every host, where all have the same number.
+fn common_slots(hosts: &HostList) -> Option<u32> {
+    let mut slots = hosts.hosts().iter().map(|host| host.slots);
+    let first = slots.next()?;
+    slots.all(|other| other == first).then_some(first)
 }
 
 #[cfg(test)]
@@ -250,6 +264,11 @@ mod tests {
         let with_us = told("here.job,w.job", None, &[]);
         let fqdn = with_us.iter().find(|v| v.name == "PRTE_MCA_prte_keep_fqdn_hostnames");
         assert_eq!(fqdn.map(|v| v.value.as_str()), Some("false"));
+        let perhost =
+            |all: &[Variable]| all.iter().find(|v| v.name == "I_MPI_PERHOST").map(|v| (v.value.clone(), v.kept));
+        assert_eq!(perhost(&told("a:3,b:3", None, &[])), Some(("3".to_owned(), false)));
+        assert_eq!(perhost(&told("a:3,b:3", None, &[("I_MPI_PERHOST", "1")])), Some(("1".to_owned(), true)));
+        assert_eq!(perhost(&told("a:3,b:2", None, &[])), None, "one number says nothing of both");
         // Except where it names hosts that are gone.
         let again = told_again("b", None, &own, Some("/etc/mpi/hostfile"));
         let hostfile = again.iter().find(|v| v.name == "OMPI_MCA_orte_default_hostfile");

@@ -25,6 +25,7 @@ pub(super) fn run_options(segments: Vec<Segment>, site: &Surroundings) -> Result
         port: sourced(&sources, Id::Port, values::port)?,
         listen: sourced(&sources, Id::Listen, values::listen)?,
         events: sourced(&sources, Id::Events, values::text)?,
+        termination_message: value(&sources, Id::TerminationMessage, values::text)?,
         trainer_status: value(&sources, Id::TrainerStatus, values::switch)?.unwrap_or(true),
         log: log(&sources)?,
         notes: Vec::new(),

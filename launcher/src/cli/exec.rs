@@ -25,6 +25,7 @@ pub(super) fn takes(id: Id) -> bool {
             | Id::MaxRestarts
             | Id::Timeout
             | Id::Grace
+            | Id::TerminationMessage
             | Id::TrainerStatus
             | Id::Log
             | Id::Verbose
@@ -66,6 +67,7 @@ pub(super) fn command(plan: bool, words: Vec<Word>, site: &Surroundings) -> Resu
         grace_ms: value(&sources, Id::Grace, values::time_ms)?.unwrap_or(default.grace_ms),
         restarts: value(&sources, Id::MaxRestarts, |s| values::number(s, 0..=u32::MAX))?.unwrap_or(0),
         strict: placement.unwrap_or(false),
+        termination_message: value(&sources, Id::TerminationMessage, values::text)?,
         trainer_status: value(&sources, Id::TrainerStatus, values::switch)?.unwrap_or(true),
         log: log(&sources)?,
         argv,

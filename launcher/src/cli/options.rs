@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub listen: Option<Sourced<SocketAddr>>,
     /// File for the events, one JSON object on each line.
     pub events: Option<Sourced<String>>,
+    /// Where to write why the job has failed, if that was said.
+    pub termination_message: Option<String>,
     /// Whether a TrainJob's status is kept up to date.
     pub trainer_status: bool,
     /// How much Muster says about itself.
@@ -87,6 +89,8 @@ pub struct ExecOptions {
     pub restarts: u32,
     /// A host on which nothing was started is an error.
     pub strict: bool,
+    /// Where to write why the command has failed, if that was said.
+    pub termination_message: Option<String>,
     /// Whether a TrainJob's status is kept up to date.
     pub trainer_status: bool,
     /// How much Muster says about itself.

@@ -41,6 +41,7 @@ pub(super) enum Id {
     OutputDir,
     Stdin,
     Events,
+    TerminationMessage,
     TrainerStatus,
     Log,
     Verbose,
@@ -275,6 +276,13 @@ const OUTPUT: &[Opt] = &[
         "Who reads standard input: a rank (of the first world), all or none. Default: 0.",
     ),
     opt(Id::Events, &["events"], Value("FILE"), "Write what happens to FILE, one JSON object on each line."),
+    opt(
+        Id::TerminationMessage,
+        &["termination-message"],
+        Value("FILE"),
+        "When the job fails, write to FILE why, as one JSON object of 4096 bytes at most. Default: /dev/termination-log, where a \
+         container has it and nobody has written to it.",
+    ),
     opt(
         Id::TrainerStatus,
         &["trainer-status"],

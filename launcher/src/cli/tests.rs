@@ -273,6 +273,7 @@ const FORMS: &[(&str, &str)] = &[
     ("output-dir", "/x/out"),
     ("stdin", "all"),
     ("events", "/x/events"),
+    ("termination-message", "/x/message"),
     ("trainer-status", "false"),
     ("log", "debug"),
     ("timeout", "9m"),

@@ -27,7 +27,7 @@ use super::prepare::Prepared;
 use super::workplace::{Agents, Workplace};
 use crate::cli::ExecOptions;
 use crate::discover::Surroundings;
-use crate::report::{self, TrainerStatus, terminal::Terminal};
+use crate::report::{self, TerminationMessage, TrainerStatus, terminal::Terminal};
 use crate::run::signal_source::{Asked, SignalSource};
 
 /// Time between two looks for what an ended command has left.
@@ -92,6 +92,7 @@ struct Drive<'a> {
     /// How often the command was started again.
     restarts: u32,
     trainer: Option<TrainerStatus>,
+    message: Option<TerminationMessage>,
 }
 
 impl<'a> Drive<'a> {
@@ -138,13 +139,21 @@ impl<'a> Drive<'a> {
             started_ms: boottime_ms(),
             restarts: 0,
             trainer: TrainerStatus::start(options.trainer_status, site),
+            message: TerminationMessage::new(options.termination_message.as_deref(), site),
         })
     }
 
-    /// Tells those who keep a status of the command.
+    /// Tells those who keep a status of the command, or what is left of it.
     fn tell(&self, event: impl FnOnce() -> Event) {
+        if self.trainer.is_none() && self.message.is_none() {
+            return;
+        }
+        let event = event();
         if let Some(trainer) = &self.trainer {
-            trainer.event(&event(), boottime_ms().saturating_sub(self.started_ms));
+            trainer.event(&event, boottime_ms().saturating_sub(self.started_ms));
+        }
+        if let Some(message) = &self.message {
+            message.event(&event);
         }
     }
 
@@ -185,8 +194,10 @@ impl<'a> Drive<'a> {
         let answers = self.each(|target| async move { target.answers().await }).await;
         for (host, at) in chosen.iter().enumerate() {
             if !self.states[*at].here && !answers[*at] && watch.begun(host) > 0 {
+                let why = "its agent does not answer any more".to_owned();
                 self.states[*at].up = false;
-                watch.lost(host, "its agent does not answer any more".to_owned(), boottime_ms());
+                self.tell_news(*at, &News::Lost { why: why.clone() });
+                watch.lost(host, why, boottime_ms());
             }
         }
     }

@@ -3,6 +3,7 @@
 mod log;
 mod startup;
 pub(crate) mod terminal;
+mod termination;
 mod trainer;
 
 use std::io::Write;
@@ -15,6 +16,7 @@ use crate::cli::{LogLevel, RunOptions};
 use log::EventLog;
 use startup::Startup;
 use terminal::Terminal;
+pub use termination::TerminationMessage;
 pub use trainer::TrainerStatus;
 
 /// All readers of one run's events.
@@ -24,12 +26,18 @@ pub struct Reporter {
     terminal: Terminal,
     startup: Startup,
     trainer: Option<TrainerStatus>,
+    message: Option<TerminationMessage>,
     verbose: bool,
 }
 
 impl Reporter {
     /// Opens what the options name.
-    pub fn new(options: &RunOptions, trainer: Option<TrainerStatus>, now_ms: u64) -> anyhow::Result<Self> {
+    pub fn new(
+        options: &RunOptions,
+        trainer: Option<TrainerStatus>,
+        message: Option<TerminationMessage>,
+        now_ms: u64,
+    ) -> anyhow::Result<Self> {
         let log = options.events.as_ref().map(|file| EventLog::create(&file.value)).transpose();
         Ok(Self {
             started_ms: now_ms,
@@ -37,6 +45,7 @@ impl Reporter {
             terminal: Terminal::new(),
             startup: Startup::default(),
             trainer,
+            message,
             verbose: options.log >= LogLevel::Info,
         })
     }
@@ -49,6 +58,9 @@ impl Reporter {
         }
         if let Some(trainer) = &self.trainer {
             trainer.event(event, at_ms);
+        }
+        if let Some(message) = &self.message {
+            message.event(event);
         }
         self.startup.note(event, at_ms);
         self.terminal.event(event);

@@ -17,7 +17,7 @@ use muster_protocol::Epoch;
 
 use crate::cli::{LogLevel, RunOptions};
 use crate::discover::Surroundings;
-use crate::report::{self, TrainerStatus};
+use crate::report::{self, TerminationMessage, TrainerStatus};
 
 /// `SIGPIPE`: what a program dies of whose reader has gone.
 pub const SIGPIPE: i32 = 13;
@@ -42,7 +42,8 @@ pub fn run(options: &RunOptions, site: &Surroundings) -> anyhow::Result<Ended> {
     };
     report::notes(&prepared.setup.hosts.notes);
     let trainer = TrainerStatus::start(options.trainer_status, site);
-    shell::run(options, prepared, trainer)
+    let message = TerminationMessage::new(options.termination_message.as_deref(), site);
+    shell::run(options, prepared, trainer, message)
 }
 
 /// Something the user has to correct before anything can start.

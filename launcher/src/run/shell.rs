@@ -31,7 +31,7 @@ use super::signal_source::{Asked, SignalSource};
 use super::{Ended, SIGPIPE, Usage, tracing_level};
 use crate::cli::RunOptions;
 use crate::output::{self, Output, OutputOrder, OutputReport, Style};
-use crate::report::{Reporter, TrainerStatus};
+use crate::report::{Reporter, TerminationMessage, TrainerStatus};
 
 /// Time that ranks and their output have after the second demand for the end, in milliseconds.
 const IMPATIENT_MS: u64 = 2_000;
@@ -47,10 +47,11 @@ pub(super) fn run(
     options: &RunOptions,
     mut prepared: Prepared,
     trainer: Option<TrainerStatus>,
+    message: Option<TerminationMessage>,
 ) -> anyhow::Result<Ended> {
     signals::ignore_broken_pipe();
     // What the options name is opened before anything is started.
-    let reporter = Reporter::new(options, trainer, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
+    let reporter = Reporter::new(options, trainer, message, boottime_ms()).map_err(|e| Usage(format!("{e:#}")))?;
     if let Some(dir) = &options.spec.output.dir {
         output::make_dir(Path::new(dir)).map_err(|e| Usage(format!("--output-dir: {e}")))?;
     }

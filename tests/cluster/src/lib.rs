@@ -28,6 +28,7 @@ mod lite;
 mod muster;
 mod namespaces;
 mod parallel;
+pub mod pods;
 mod proc;
 pub mod rig;
 mod sshd;

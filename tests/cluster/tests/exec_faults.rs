@@ -45,7 +45,7 @@ fn assert_lost(output: &Output, why: &str) {
 }
 
 #[test]
-fn a_host_that_is_cut_off_ends_the_command_of_every_family() {
+fn c13_a_host_that_is_cut_off_ends_the_command_of_every_family() {
     for family in FAMILIES {
         let rig = rig!(family);
         rig.cluster.cut(1).expect("cut");
@@ -110,7 +110,7 @@ fn a_command_that_asks_for_a_host_that_is_gone_does_not_wait_for_it() {
 }
 
 #[test]
-fn an_agent_that_is_killed_ends_the_command_of_every_family() {
+fn c13_an_agent_that_is_killed_ends_the_command_of_every_family() {
     for family in FAMILIES {
         let rig = rig!(family);
         rig.agents[1].signal(Signal::SIGKILL).expect("signal");
@@ -126,7 +126,7 @@ fn an_agent_that_is_killed_ends_the_command_of_every_family() {
 }
 
 #[test]
-fn a_launcher_of_any_family_that_is_killed_leaves_nothing() {
+fn c13_a_launcher_of_any_family_that_is_killed_leaves_nothing() {
     for family in FAMILIES {
         let rig = rig!(family);
         let name = family.launcher().file_name().expect("name").to_string_lossy().into_owned();
@@ -167,7 +167,7 @@ fn daemons_that_would_leave_their_remote_shell_end_with_it() {
 }
 
 #[test]
-fn muster_itself_killed_leaves_nothing_on_any_host() {
+fn c13_muster_itself_killed_leaves_nothing_on_any_host() {
     for family in FAMILIES {
         let rig = rig!(family);
         rig.job.signal(Signal::SIGKILL).expect("signal");

@@ -46,7 +46,7 @@ fn assert_all_idle(cluster: &Cluster) {
 }
 
 #[test]
-fn a_killed_rank_ends_the_job_and_is_named() {
+fn c13_a_killed_rank_ends_the_job_and_is_named() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
     let agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 2, &[]);
@@ -65,7 +65,7 @@ fn a_killed_rank_ends_the_job_and_is_named() {
 }
 
 #[test]
-fn a_killed_agent_ends_the_job_and_takes_its_ranks_along() {
+fn c13_a_killed_agent_ends_the_job_and_takes_its_ranks_along() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
     let mut agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 2, &[]);
@@ -84,7 +84,7 @@ fn a_killed_agent_ends_the_job_and_takes_its_ranks_along() {
 }
 
 #[test]
-fn a_cut_host_is_lost_its_ranks_die_by_the_lease_and_its_agent_lives() {
+fn c13_a_cut_host_is_lost_its_ranks_die_by_the_lease_and_its_agent_lives() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
     let agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 2, &[]);
@@ -103,7 +103,7 @@ fn a_cut_host_is_lost_its_ranks_die_by_the_lease_and_its_agent_lives() {
 }
 
 #[test]
-fn ranks_of_a_killed_launcher_end_with_their_lease() {
+fn c13_ranks_of_a_killed_launcher_end_with_their_lease() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(2));
     let agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 2, &[]);
@@ -148,7 +148,7 @@ fn the_next_launcher_ends_the_ranks_of_a_killed_one() {
 }
 
 #[test]
-fn a_killed_host_is_lost_and_serves_again_when_it_is_back() {
+fn c13_a_killed_host_is_lost_and_serves_again_when_it_is_back() {
     let cluster = cluster_or_skip!(Cluster::builder().hosts(3));
     let mut agents = cluster.start_agents(&[]).expect("agents");
     let job = sleeping_job(&cluster, 1, &[]);

@@ -1,174 +1,14 @@
 //! Launchers and workers as operators arrange them: names, files, mounts, variables and users. Only `ssh` and `sshd` are
 //! Muster's; nobody says a word about it.
 
-use std::fmt::Write as _;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 
-use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip, link_as, workspace};
-
-/// A private key as operators make it: P-521, SEC1. Its bytes are the job key; it opens nothing else.
-const KEY: &str = "-----BEGIN EC PRIVATE KEY-----\nbm90IGEga2V5IG9mIGFueSBjdXJ2ZSwgb25seSB0aGUgZm9ybSBvZiBvbmU=\n\
-                   -----END EC PRIVATE KEY-----\n";
-/// The configuration that the operators' images have for users other than root.
-const SSHD_CONFIG: &str = "PidFile HOME/sshd.pid\nHostKey HOME/.ssh/id_rsa\nStrictModes no\nPort 2222\n";
-
-/// Makes the first interface with an address the one of the default route, as it is in pods, and says which.
-const ROUTE: &str = "set -- $(ip -o -4 addr show scope global | head -n 1); ip route replace default dev $2; echo $2";
-/// Domains that pods of a worker search.
-const SEARCH: &str =
-    "tenant.svc.cluster.local svc.cluster.local cluster.local pi.tenant.svc.cluster.local job.tenant.svc.cluster.local";
-
-/// A job's pods: hosts of a cluster under an operator's names.
-struct Pods {
-    cluster: Cluster,
-    launcher: String,
-    workers: Vec<String>,
-    /// The launcher is a worker as well.
-    launcher_works: bool,
-}
-
-impl Pods {
-    /// As kubeflow's mpi-operator v2 names them: `<job>-worker-<i>.<job>.<namespace>.svc`.
-    fn of_mpi_operator(cluster: Cluster) -> Self {
-        let workers = (0..cluster.len()).map(|i| format!("pi-worker-{i}.pi.tenant.svc")).collect();
-        let pods = Self { cluster, launcher: "pi-launcher.pi.tenant.svc".into(), workers, launcher_works: false };
-        pods.furnish();
-        pods
-    }
-
-    /// As Trainer v2 names them, the launcher being a node, too: short names without a namespace.
-    fn of_trainer(cluster: Cluster) -> Self {
-        let workers = (0..cluster.len()).map(|i| format!("job-node-0-{i}.job")).collect();
-        let pods = Self { cluster, launcher: "job-launcher-0-0.job".into(), workers, launcher_works: true };
-        pods.furnish();
-        pods
-    }
-
-    fn dir(&self) -> &Path {
-        self.cluster.shared_dir()
-    }
-
-    /// The user's home with the mounted key, the image's programs, the names of all pods.
-    fn furnish(&self) {
-        let home = self.home();
-        std::fs::create_dir_all(home.join(".ssh")).expect("folder");
-        let write = |path: PathBuf, text: &str, mode: u32| {
-            std::fs::write(&path, text).expect("write");
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("mode");
-        };
-        // Through a link, as secrets are mounted, and readable by a group, which an ssh client would refuse.
-        write(home.join(".ssh/ssh-privatekey"), KEY, 0o644);
-        std::os::unix::fs::symlink("ssh-privatekey", home.join(".ssh/id_rsa")).expect("link");
-        write(home.join(".sshd_config"), &SSHD_CONFIG.replace("HOME", &home.to_string_lossy()), 0o644);
-        std::fs::set_permissions(&home, PermissionsExt::from_mode(0o777)).expect("mode");
-        let agent = workspace::program("muster-agent").expect("built");
-        link_as(&agent, &self.bin(), &["ssh", "rsh", "sshd", "kubexec.sh"]).expect("links");
-        let mut names = String::new();
-        for (pod, address) in self.pods() {
-            let short = pod.split('.').next().unwrap_or_default();
-            writeln!(names, "{address} {pod} {short}").expect("text");
-        }
-        write(self.dir().join("pods"), &names, 0o644);
-        // The kubelet's list and the entry that the operator adds; nobody answers there, since all names are in the file above.
-        write(
-            self.dir().join("resolv.conf"),
-            &format!("nameserver 127.0.0.1\nsearch {SEARCH}\noptions ndots:5\n"),
-            0o644,
-        );
-        std::fs::create_dir_all(self.dir().join("mpi")).expect("folder");
-    }
-
-    fn pods(&self) -> Vec<(&str, String)> {
-        let workers = self.workers.iter().enumerate();
-        let workers = workers.map(|(i, name)| (name.as_str(), self.cluster.host(i).address().to_string()));
-        workers.chain([(self.launcher.as_str(), self.cluster.launcher().address().to_string())]).collect()
-    }
-
-    fn home(&self) -> PathBuf {
-        self.dir().join("mpiuser")
-    }
-
-    fn bin(&self) -> PathBuf {
-        self.dir().join("bin")
-    }
-
-    /// The operator's host file, one line for each pod with ranks.
-    fn write_hostfile(&self, line: impl Fn(&str) -> String) {
-        let first = self.launcher_works.then_some(&self.launcher);
-        let text: String = first.into_iter().chain(&self.workers).map(|name| line(name) + "\n").collect();
-        std::fs::write(self.dir().join("mpi/hostfile"), text).expect("write");
-    }
-
-    /// A command in a pod: its host name, `/etc/hosts` and `/etc/mpi` are the pod's, its user is the image's.
-    fn in_pod(&self, name: &str, script: &str) -> Cmd {
-        let short = name.split('.').next().unwrap_or_default();
-        let dir = self.dir().display();
-        let pod = format!(
-            "set -e; hostname {short}; mkdir -p /tmp/pod; cp -a /etc /tmp/pod/; cat {dir}/pods >> /tmp/pod/etc/hosts; \
-             rm -f /tmp/pod/etc/resolv.conf; cp {dir}/resolv.conf /tmp/pod/etc/; \
-             cp -r {dir}/mpi /tmp/pod/etc/; mount --bind /tmp/pod/etc /etc; chmod 1777 /tmp /dev/shm; \
-             exec setpriv --reuid 1000 --regid 1000 --clear-groups env HOME={home} USER=mpiuser \
-             PATH={bin}:/usr/sbin:/usr/bin:/sbin:/bin sh -c '{script}'",
-            home = self.home().display(),
-            bin = self.bin().display(),
-        );
-        Cmd::new("unshare").args(["--uts", "--mount", "sh", "-c", &pod]).own_session().timeout(PATIENCE)
-    }
-
-    /// The workers, with the command of the operators' examples.
-    fn start_workers(&self) -> Vec<Proc> {
-        let start = |(i, name): (usize, &String)| {
-            let sshd = format!("exec sshd -De -f {}/.sshd_config", self.home().display());
-            self.cluster.host(i).spawn(self.in_pod(name, &sshd)).expect("spawn")
-        };
-        self.workers.iter().enumerate().map(start).collect()
-    }
-
-    /// Starts the launcher before the workers, and gives what it came to when both have done their work.
-    fn run(&self, script: &str, settings: &[(&str, &str)], family: Family) -> Output {
-        let cmd = settings.iter().fold(self.in_pod(&self.launcher, script), |cmd, (name, value)| cmd.env(name, value));
-        let job = self.cluster.launcher().spawn(family.environment(cmd)).expect("spawn");
-        // So long ssh would not have waited for a name or a port.
-        std::thread::sleep(std::time::Duration::from_millis(1_500));
-        let workers = self.start_workers();
-        let output = job.finish(PATIENCE).expect("it ends");
-        for worker in &workers {
-            assert!(worker.try_wait().expect("status").is_none(), "{}", worker.stderr_so_far());
-        }
-        output
-    }
-
-    /// Ranks where the host file says, two on each pod.
-    fn assert_all_ranks(&self, output: Output) {
-        let output = output.ok().expect("it succeeds");
-        let works = self.launcher_works.then_some(&self.launcher);
-        let pods: Vec<&str> =
-            works.into_iter().chain(&self.workers).map(|n| n.split('.').next().unwrap_or_default()).collect();
-        let size = 2 * pods.len();
-        let text = output.stdout_text();
-        let mut lines: Vec<&str> = text.lines().collect();
-        lines.sort_unstable();
-        let mut wanted: Vec<_> = (0..size).map(|rank| format!("rank {rank} of {size} on {}", pods[rank / 2])).collect();
-        wanted.push(format!("allreduce of {size} ranks: ok"));
-        wanted.sort();
-        assert_eq!(lines, wanted, "{}", output.stderr_text());
-    }
-}
+use muster_cluster::pods::{OPEN_MPI, Pods, under_muster};
+use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, cluster_or_skip, workspace};
 
 fn ranks(count: usize, family: Family) -> String {
-    let program = family.program("init_allreduce").expect("built");
-    format!("exec {} -n {count} {}", family.launcher().display(), program.display())
+    muster_cluster::pods::ranks(count, "init_allreduce", family)
 }
-
-/// What mpi-operator v2 sets on the launcher of an Open MPI job with two slots for each worker.
-const OPEN_MPI: [(&str, &str); 5] = [
-    ("K_MPI_JOB_ROLE", "launcher"),
-    ("OMPI_MCA_orte_keep_fqdn_hostnames", "true"),
-    ("OMPI_MCA_orte_default_hostfile", "/etc/mpi/hostfile"),
-    ("OMPI_MCA_plm_rsh_args", "-o ConnectionAttempts=10"),
-    ("OMPI_MCA_orte_set_default_slots", "2"),
-];
 
 #[test]
 fn c4_c11_an_mpijob_with_open_mpi_runs_with_another_ssh_in_its_image() {
@@ -226,9 +66,33 @@ fn c10_a_trainjob_whose_launcher_is_a_node_runs_under_muster_exec_with_every_mpi
     for family in [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich5, Family::Intel] {
         let pods = Pods::of_trainer(cluster_or_skip!(Cluster::builder().hosts(3)));
         pods.write_hostfile(|name| format!("{name} slots=2"));
-        let muster = workspace::program("muster").expect("built");
-        let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+        let exec = under_muster("", &ranks(8, family));
         pods.assert_all_ranks(pods.run(&exec, &OPEN_MPI[1..], family));
+    }
+}
+
+#[test]
+fn c10_an_mpijob_whose_launcher_is_a_worker_runs_with_another_ssh_in_its_image() {
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(3))).with_a_launcher_that_works();
+    pods.write_hostfile_for(Family::OpenMpi4);
+    pods.assert_all_ranks(pods.run(&ranks(4, Family::OpenMpi4), &one_slot(Family::OpenMpi4), Family::OpenMpi4));
+}
+
+/// What mpi-operator sets for `slotsPerWorker: 1`.
+fn one_slot(family: Family) -> Vec<(&'static str, &'static str)> {
+    if !family.is_open_mpi() {
+        return OPEN_MPI[..1].to_vec();
+    }
+    OPEN_MPI[..4].iter().copied().chain([("OMPI_MCA_orte_set_default_slots", "1")]).collect()
+}
+
+#[test]
+fn c10_an_mpijob_whose_launcher_is_a_worker_runs_under_muster_exec_with_every_mpi() {
+    for family in [Family::OpenMpi4, Family::OpenMpi5, Family::Mpich4, Family::Mpich5, Family::Intel] {
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(3))).with_a_launcher_that_works();
+        pods.write_hostfile_for(family);
+        let exec = under_muster("--placement strict", &ranks(4, family));
+        pods.assert_all_ranks(pods.run(&exec, &one_slot(family), family));
     }
 }
 
@@ -237,12 +101,11 @@ fn c9_open_mpi_5_uses_all_nodes_of_an_mpijob_under_muster_exec_and_says_so_when_
     let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
     pods.write_hostfile(|name| format!("{name} slots=2"));
     let family = Family::OpenMpi5;
-    let muster = workspace::program("muster").expect("built");
-    let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+    let exec = under_muster("", &ranks(8, family));
     pods.assert_all_ranks(pods.run(&exec, &OPEN_MPI, family));
     // By the operator's variables alone it sees one node; the same command then says so.
     let alone = ranks(8, family).replace("-n 8", "-n 2");
-    let alone = alone.replace("exec ", &format!("exec {} exec --placement strict -- ", muster.display()));
+    let alone = under_muster("--placement strict", &alone);
     let settings: Vec<_> = OPEN_MPI.into_iter().chain([("PRTE_MCA_prte_default_hostfile", "/dev/null")]).collect();
     let output = pods.run(&alone, &settings, family);
     assert_eq!(output.status.code(), Some(1), "{}", output.stderr_text());
@@ -258,16 +121,13 @@ fn c4_mpich_and_intel_mpi_run_under_muster_exec_in_pods_over_the_interface_of_th
     {
         let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(4)));
         pods.write_hostfile(|name| format!("{name}:2"));
-        let muster = workspace::program("muster").expect("built");
-        // As in every pod, there is a default route.
-        let route =
-            pods.cluster.launcher().run(Cmd::new("sh").args(["-c", ROUTE])).and_then(Output::ok).expect("a route");
+        let route = pods.route();
         let settings = [("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("K_MPI_JOB_ROLE", "launcher")];
-        let shown = format!("exec {} exec -- env", muster.display());
+        let shown = under_muster("", "exec env");
         let shown = pods.run(&shown, &settings, family).ok().expect("it succeeds").stdout_text();
-        let wanted = format!("{variable}={}", route.stdout_text().trim());
+        let wanted = format!("{variable}={route}");
         assert!(shown.lines().any(|line| line == wanted), "{wanted}:\n{shown}");
-        let exec = ranks(8, family).replace("exec ", &format!("exec {} exec -- ", muster.display()));
+        let exec = under_muster("", &ranks(8, family));
         pods.assert_all_ranks(pods.run(&exec, &settings, family));
     }
 }

@@ -3,6 +3,7 @@
 //! A shell has a connection of its own, beside those of a job: `server` runs the command behind a `guard`, `client` joins it
 //! to the descriptors of whoever asked.
 
+pub mod caller;
 pub mod client;
 pub mod desk;
 pub mod guard;

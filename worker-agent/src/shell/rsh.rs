@@ -26,6 +26,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::caller;
 use super::client::{self, Broken, Ends};
 use super::desk::{self, Ask, DESK, Told};
 
@@ -194,7 +195,12 @@ async fn converse(request: &Request) -> ExitCode {
     }
     let result = client::run(dialed, &hello, &start, ends, told).await;
     drop(raw);
-    report(&request.host, result)
+    let lost = matches!(result, Err(Broken::Silent | Broken::Failed(_)));
+    let code = report(&request.host, result);
+    if let Some(command) = request.command.as_ref().filter(|_| lost) {
+        caller::end_if_it_would_wait(command);
+    }
+    code
 }
 
 fn report(host: &str, result: Result<ShellEnd, Broken>) -> ExitCode {

@@ -282,9 +282,23 @@ impl Ranks {
             self.acts.push(RankAct::PmiDrain(proc));
         } else if self.groups.get(&group).is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix) {
             self.with_pmix(|server, out| server.exited(group, local, out));
+            if self.has_crashed(group, status) {
+                self.finish(proc, convert::end(status), maxrss_kib);
+            }
         } else {
             self.finish(proc, convert::end(status), maxrss_kib);
         }
+    }
+
+    /// Whether a signal has ended a rank that cannot be the consequence of what it said last: neither its own abort nor our order.
+    /// Its peers notice at once and end as well, so the cause must not wait for a server that has much to do. Where ranks outlive
+    /// others nobody is in a hurry, and how far it had come counts.
+    fn has_crashed(&self, group: Group, status: ExitStatus) -> bool {
+        const SIGABRT: i32 = 6;
+        const SIGTERM: i32 = 15;
+        let tolerant = self.specs.get(&group).and_then(|spec| spec.pmix.as_ref()).is_some_and(|pmix| pmix.tolerant);
+        let by_itself = matches!(status, ExitStatus::Signaled { signal, .. } if ![SIGABRT, SIGTERM].contains(&signal));
+        by_itself && !tolerant && !self.killed
     }
 
     fn finish(&mut self, proc: ProcId, end: ProcEnd, maxrss_kib: u64) {

@@ -2,6 +2,7 @@
 
 use muster_protocol::frame::FLAG_FIRST;
 use muster_protocol::message::{Abort, AbortCause, App, Bootstrap, PmixPlan, ProcShare, StdinTo, Stretch};
+use muster_protocol::pmix::{FromPmix, Proc};
 use muster_protocol::{Epoch, Generation, HostSet};
 
 use super::*;
@@ -166,4 +167,25 @@ fn a_host_that_has_forgotten_all_its_ranks_still_ends_with_its_lease() {
     ranks.take_acts();
     ranks.tick(due);
     assert!(ranks.take_acts().iter().any(|act| matches!(act, RankAct::Order(Order::Sweep))));
+}
+
+#[test]
+fn a_crash_beside_pmix_is_told_at_once_and_what_may_follow_from_an_abort_is_not() {
+    let signal = |signal| ExitStatus::Signaled { signal, core: false };
+    for (status, at_once) in [(signal(11), true), (signal(9), true), (signal(6), false), (ExitStatus::Exited(1), false)]
+    {
+        let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
+        open(&mut ranks, 0, Bootstrap::Pmix);
+        ranks
+            .with_pmix(|server, out| server.input(FromPmix::Ready { version: "5.0".into(), library: "l".into() }, out));
+        ranks.take_acts();
+        ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 0 }, 1);
+        let told = |act: &RankAct| matches!(act, RankAct::Up(frame) if frame.header.kind == Kind::Exits);
+        assert_eq!(ranks.take_acts().iter().any(told), at_once, "{status:?}");
+        ranks.with_pmix(|server, out| {
+            let proc = Proc { namespace: "kvs".into(), rank: 0 };
+            server.input(FromPmix::Drained { proc }, out);
+        });
+        assert_eq!(ranks.take_acts().iter().any(told), !at_once, "{status:?}: once");
+    }
 }

@@ -15,6 +15,13 @@ pub fn name_in_job(other: &str, group: Group) -> String {
     format!("{}_{group}", other.rsplit_once('_').map_or(other, |(base, _)| base))
 }
 
+/// The group that a name of the same job means.
+pub fn group_in_job(other: &str, name: &str) -> Option<Group> {
+    let (base, number) = name.rsplit_once('_')?;
+    let of_this_job = other.rsplit_once('_').is_some_and(|(own, _)| own == base);
+    number.parse().ok().filter(|_| of_this_job).map(Group)
+}
+
 /// Bytes that the lengths of one entry take in a blob.
 pub const ENTRY_HEADER_BYTES: usize = 6;
 /// Below this, dead bytes are not worth a compaction.

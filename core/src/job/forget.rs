@@ -1,4 +1,4 @@
-//! Spawned groups that are over: a job may spawn and disconnect for as long as it runs.
+//! Spawned groups that are over: a job may spawn and disconnect again and again.
 //!
 //! A group is over when all of its ranks have ended and nobody who lives is connected to it. Then the root forgets it and tells the
 //! hosts, which release what they know of it, and so do their PMIx servers. Those of the command line stay, for what is said of the

@@ -19,6 +19,8 @@ const OWN_CHOICE: [&str; 3] = ["pml", "mtl", "btl"];
 const OWN_CHOICE_PREFIXES: [&str; 6] =
     ["mtl_", "btl_ofi_", "btl_openib_", "btl_uct_", "btl_usnic_", "opal_common_ofi_"];
 const LIBFABRIC: &str = "FI_PROVIDER";
+/// Who names other files of parameters has them somewhere that is not looked at.
+const OTHER_FILES: &str = "OMPI_MCA_mca_base_param_files";
 
 /// When a variable is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -108,12 +110,12 @@ pub fn conditionals<'n>(
     let mut out = Vec::new();
     for one in CONDITIONALS.iter().filter(applies).filter(|one| !said.clone().any(|name| name == one.name)) {
         let in_files = here.params.and_then(|p| p.get(&one.name[PREFIX.len()..]).map(str::to_owned));
-        match planned(one.name).or(in_files) {
-            None => out.push((one.name, one.value.to_owned())),
-            Some(value) if value.starts_with('^') && one.value.starts_with('^') => {
-                out.push((one.name, without_both(&value, one.value)));
-            }
-            Some(_) => {}
+        let others: Vec<String> = planned(one.name).into_iter().chain(in_files).collect();
+        if others.is_empty() {
+            out.push((one.name, one.value.to_owned()));
+        } else if others.iter().all(|value| value.starts_with('^') && one.value.starts_with('^')) {
+            let all = others.iter().rev().fold(one.value.to_owned(), |all, value| without_both(value, &all));
+            out.push((one.name, all));
         }
     }
     out
@@ -123,7 +125,7 @@ fn chooses_a_fabric(name: &str) -> bool {
     let of_open_mpi = name.strip_prefix(PREFIX).is_some_and(|name| {
         OWN_CHOICE.contains(&name) || OWN_CHOICE_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
     });
-    of_open_mpi || name == LIBFABRIC
+    of_open_mpi || name == LIBFABRIC || name == OTHER_FILES
 }
 
 /// Two lists of what is left out, as one.
@@ -171,6 +173,7 @@ mod tests {
             ("OMPI_MCA_pml", &[YIELD]),
             ("OMPI_MCA_mtl_ofi_provider_include", &[YIELD]),
             ("FI_PROVIDER", &[YIELD]),
+            ("OMPI_MCA_mca_base_param_files", &[YIELD]),
             ("OMPI_MCA_btl_tcp_if_include", &[YIELD, BTL, MTL]),
         ] {
             assert_eq!(shown(&here, &[said], &[]), want, "{said}");
@@ -202,6 +205,12 @@ mod tests {
         assert_eq!(
             shown(&here, &[], &[("OMPI_MCA_btl", "^usnic"), ("OMPI_MCA_mtl", "psm2")]),
             ["OMPI_MCA_btl=^usnic,ofi,openib,uct"]
+        );
+        let params = params("btl = ^vader");
+        let here = Circumstances { params: Some(&params), ..here };
+        assert_eq!(
+            shown(&here, &[], &[("OMPI_MCA_btl", "^usnic"), ("OMPI_MCA_mtl", "psm2")]),
+            ["OMPI_MCA_btl=^usnic,vader,ofi,openib,uct"]
         );
     }
 

@@ -1,5 +1,7 @@
 //! What the library asks and only the root can answer, and the answers in the library's words.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use minicbor::bytes::ByteVec;
 use muster_protocol::limits::CONTROL_PAYLOAD_BYTES_MAX;
@@ -11,7 +13,7 @@ use super::action::Action;
 use super::group::Local;
 use super::server::Server;
 use super::status;
-use crate::kvs::name_in_job;
+use crate::kvs::{group_in_job, name_in_job};
 use crate::plan::open_mpi::is_of_one_rank;
 
 /// Room that a question's frame needs beside its data.
@@ -90,7 +92,7 @@ impl Server {
                 self.upcall(Some(&proc), Asked::Done(token), Ask::Withdraw { keys }, out);
             }
             FromPmix::Spawn { token, parent, info, apps } => {
-                let apps = apps.into_iter().map(|app| spawn_app(app, &info)).collect();
+                let apps = apps.into_iter().map(|app| spawn_app(app, &info, &self.of_this_host)).collect();
                 self.upcall(Some(&parent), Asked::Spawned(token), Ask::Spawn { apps, preput: Vec::new() }, out);
             }
             FromPmix::Connect { token, procs } => {
@@ -127,7 +129,7 @@ impl Server {
     ) {
         let part = |proc: &Proc| {
             let rank = (proc.rank != RANK_WILDCARD).then_some(Rank(proc.rank));
-            Some(Part { group: *self.names.get(&proc.namespace)?, rank })
+            Some(Part { group: self.group_named(&proc.namespace)?, rank })
         };
         let Some(mut parts) = procs.iter().map(part).collect::<Option<Vec<Part>>>() else {
             return out.push(Action::Send(asked.refused(status::NOT_FOUND)));
@@ -141,6 +143,13 @@ impl Server {
         let here = procs.iter().find(|proc| self.is_here(proc)).cloned();
         let ask = Ask::Gather { purpose, name: name.to_owned(), parts, data: data.to_vec().into(), context };
         self.upcall(here.as_ref(), asked, ask, out);
+    }
+
+    /// The group of a namespace, one that has been forgotten too: hosts do not hear of that at once, and if some told the root of a
+    /// meeting with it and others did not, it would wait for these.
+    fn group_named(&self, namespace: &str) -> Option<Group> {
+        let forgotten = || group_in_job(&self.known.values().next()?.name, namespace);
+        self.names.get(namespace).copied().or_else(forgotten)
     }
 
     fn is_here(&self, proc: &Proc) -> bool {
@@ -233,7 +242,7 @@ const INFO_NAMES: [(&str, &str); 6] = [
     ("pmix.mapby", "map-by"),
 ];
 
-fn spawn_app(app: SpawnProgram, common: &[EnvVar]) -> SpawnApp {
+fn spawn_app(app: SpawnProgram, common: &[EnvVar], of_this_host: &BTreeSet<(String, String)>) -> SpawnApp {
     let named = |var: &EnvVar| {
         let name = INFO_NAMES.iter().find(|(pmix, _)| *pmix == var.name).map_or(var.name.as_str(), |(_, mpi)| mpi);
         EnvVar { name: name.to_owned(), value: var.value.clone() }
@@ -244,6 +253,9 @@ fn spawn_app(app: SpawnProgram, common: &[EnvVar]) -> SpawnApp {
     }
     let variable = |text: &String| {
         let (name, value) = text.split_once('=').filter(|(name, _)| !is_of_one_rank(name))?;
+        if of_this_host.iter().any(|(own, told)| own == name && told == value) {
+            return None;
+        }
         Some(EnvVar { name: name.to_owned(), value: Some(value.to_owned()) })
     };
     let argv = match app.argv.split_first() {

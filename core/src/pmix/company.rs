@@ -3,6 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use muster_protocol::message::PmixHost;
 
+use super::version::Disagreement;
 use crate::kvs::{Entries, append_entry};
 
 /// The machine that a host is, or is a part of.
@@ -12,7 +13,9 @@ pub struct Machine {
     pub id: u64,
     /// Its cores.
     pub cores: u32,
-    /// Cores of these that the ranks of this host may use.
+    /// The same for all hosts whose ranks share what they may use of it; 0 when unknown.
+    pub share: u64,
+    /// How many cores they may use.
     pub usable: u32,
 }
 
@@ -25,57 +28,74 @@ pub(super) fn told(host: &str, facts: &PmixHost) -> Bytes {
     blob.freeze()
 }
 
-/// What all hosts have said, with their names. What cannot be read is left out.
-pub(super) fn heard(blob: &Bytes) -> Vec<(String, PmixHost)> {
+/// What all hosts have said, with their names.
+///
+/// # Errors
+/// When one cannot be understood.
+pub(super) fn heard(blob: &Bytes) -> Result<Vec<(String, PmixHost)>, Disagreement> {
     let read = |(host, facts): (Bytes, Bytes)| {
-        Some((String::from_utf8_lossy(&host).into_owned(), minicbor::decode(&facts).ok()?))
+        let host = String::from_utf8_lossy(&host).into_owned();
+        match minicbor::decode(&facts) {
+            Ok(facts) => Ok((host, facts)),
+            Err(_) => Err(Disagreement::Release { host }),
+        }
     };
-    Entries::new(blob.clone()).flatten().filter_map(read).collect()
+    Entries::new(blob.clone()).flatten().map(read).collect()
 }
 
-/// Whether ranks have to share cores: those of one host, or those of all hosts that are parts of its machine. `here` are this host's
-/// ranks. Nobody but a launcher can know the latter.
+/// Whether ranks have to share cores: those of one host, or those of all hosts that share what they may use, or that are parts of one
+/// machine. `here` are this host's ranks. Nobody but a launcher can know the others.
 pub(super) fn crowded(machine: &Machine, here: u32, all: &[(String, PmixHost)]) -> bool {
-    let beside = all.iter().filter(|(_, host)| machine.id != 0 && host.machine == machine.id);
-    let (ranks, cores) = beside.fold((0u32, machine.cores), |(ranks, cores), (_, host)| {
-        (ranks.saturating_add(host.ranks), cores.max(host.machine_cores))
-    });
-    here > machine.usable || ranks > cores
+    let ranks = |same: &dyn Fn(&PmixHost) -> bool| {
+        all.iter().filter(|(_, host)| same(host)).fold(0u32, |sum, (_, host)| sum.saturating_add(host.ranks))
+    };
+    let of_share = ranks(&|host| machine.share != 0 && host.share == machine.share);
+    let of_machine = ranks(&|host| machine.id != 0 && host.machine == machine.id);
+    here.max(of_share) > machine.usable || of_machine > machine.cores
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn host(machine: u64, ranks: u32) -> PmixHost {
-        PmixHost { version: "4.2.2".into(), machine, machine_cores: 8, ranks }
+    fn host(machine: u64, share: u64, ranks: u32) -> PmixHost {
+        PmixHost { version: "4.2.2".into(), machine, machine_cores: 8, ranks, share, share_cores: 4 }
     }
 
     #[test]
-    fn what_is_told_is_heard() {
-        let blob = [told("a", &host(7, 1)), told("b", &host(8, 2))].concat();
-        let mut want = vec![("a".to_owned(), host(7, 1)), ("b".to_owned(), host(8, 2))];
-        assert_eq!(heard(&blob.into()), want);
-        let mut odd = BytesMut::from(&told("a", &host(7, 1))[..]);
-        append_entry(&mut odd, b"b", b"nonsense").unwrap();
-        want.truncate(1);
-        assert_eq!(heard(&odd.freeze()), want);
+    fn what_is_told_is_heard_and_what_cannot_be_understood_is_named() {
+        let blob = [told("a", &host(7, 1, 1)), told("b", &host(8, 2, 2))].concat();
+        let want = vec![("a".to_owned(), host(7, 1, 1)), ("b".to_owned(), host(8, 2, 2))];
+        assert_eq!(heard(&blob.into()), Ok(want));
+        let mut odd = BytesMut::from(&told("a", &host(7, 1, 1))[..]);
+        append_entry(&mut odd, b"b", b"4.2.2").unwrap();
+        let error = heard(&odd.freeze()).unwrap_err();
+        insta::assert_snapshot!(error, @"the agent of b says something of its PMIx library that cannot be understood; is it of another release?");
     }
 
     #[test]
     fn ranks_are_crowded_when_they_outnumber_the_cores_of_their_host_or_of_its_machine() {
-        let all = |hosts: &[(u64, u32)]| -> Vec<(String, PmixHost)> {
-            hosts.iter().enumerate().map(|(i, (machine, ranks))| (i.to_string(), host(*machine, *ranks))).collect()
+        let all = |hosts: &[(u64, u64, u32)]| -> Vec<(String, PmixHost)> {
+            let told = hosts.iter().enumerate();
+            told.map(|(i, (machine, share, ranks))| (i.to_string(), host(*machine, *share, *ranks))).collect()
         };
-        let here = |id, usable| Machine { id, cores: 8, usable };
+        let here = |id, share, usable| Machine { id, cores: 8, share, usable };
         for (machine, ranks, hosts, want, why) in [
-            (here(7, 8), 8, &[(7, 8)][..], false, "a core for each"),
-            (here(7, 8), 9, &[(7, 9)], true, "more than the host's cores"),
-            (here(7, 2), 3, &[(7, 3)], true, "more than it may use of them"),
-            (here(7, 8), 4, &[(7, 4), (8, 8), (9, 8)], false, "others are on machines of their own"),
-            (here(7, 8), 4, &[(7, 4), (7, 4)], false, "two hosts of one machine that suffices"),
-            (here(7, 8), 4, &[(7, 4), (7, 4), (8, 1), (7, 1)], true, "three that have more than its cores"),
-            (here(0, 8), 4, &[(0, 4), (0, 4), (0, 4)], false, "machines that are not known are not the same"),
+            (here(7, 1, 8), 8, &[(7, 1, 8)][..], false, "a core for each"),
+            (here(7, 1, 8), 9, &[(7, 1, 9)], true, "more than the host's cores"),
+            (here(7, 1, 2), 3, &[(7, 1, 3)], true, "more than it may use of them"),
+            (here(7, 1, 8), 4, &[(7, 1, 4), (8, 1, 4), (9, 2, 8)], false, "others are on machines of their own"),
+            (here(7, 1, 8), 4, &[(7, 1, 4), (7, 2, 4)], false, "two hosts of one machine that suffices"),
+            (
+                here(7, 1, 8),
+                4,
+                &[(7, 1, 4), (7, 2, 4), (8, 3, 1), (7, 4, 1)],
+                true,
+                "three that have more than its cores",
+            ),
+            (here(7, 1, 4), 2, &[(7, 1, 2), (7, 1, 2)], false, "two hosts that share four cores"),
+            (here(7, 1, 4), 2, &[(7, 1, 2), (7, 1, 2), (7, 1, 1)], true, "three that have more"),
+            (here(0, 0, 8), 4, &[(0, 0, 4), (0, 0, 4), (0, 0, 4)], false, "what is not known is not the same"),
         ] {
             assert_eq!(crowded(&machine, ranks, &all(hosts)), want, "{why}");
         }

@@ -47,6 +47,8 @@ pub struct Server {
     pub(super) known: BTreeMap<Group, Namespace>,
     /// Ranks that those here have been told are dead.
     told_dead: BTreeMap<Group, BTreeSet<Rank>>,
+    /// Variables that ranks have been given for what this host is like. Ranks that they spawn may be on another one.
+    pub(super) of_this_host: BTreeSet<(String, String)>,
     /// Questions that the root has, by our number.
     pub(super) asked: BTreeMap<u64, Question>,
     pub(super) next_token: u64,
@@ -65,6 +67,7 @@ impl Server {
             names: HashMap::new(),
             known: BTreeMap::new(),
             told_dead: BTreeMap::new(),
+            of_this_host: BTreeSet::new(),
             asked: BTreeMap::new(),
             next_token: 0,
         }
@@ -104,6 +107,11 @@ impl Server {
         if self.version.is_some() && self.dead.is_none() {
             out.push(Action::Send(ToPmix::Deregister { namespace: name }));
         }
+    }
+
+    /// Ranks here are given a variable for what this host is like.
+    pub fn told_of_this_host(&mut self, name: &str, value: &str) {
+        self.of_this_host.insert((name.to_owned(), value.to_owned()));
     }
 
     fn register(&mut self, group: Group, out: &mut Vec<Action>) {
@@ -218,6 +226,8 @@ impl Server {
             machine: self.setup.machine.id,
             machine_cores: self.setup.machine.cores,
             ranks: self.ranks_here(group),
+            share: self.setup.machine.share,
+            share_cores: self.setup.machine.usable,
         };
         out.push(Action::Fence { group, seq, blob: told(&self.setup.host, &facts) });
     }
@@ -277,10 +287,10 @@ impl Server {
     }
 
     fn compared(&mut self, group: Group, result: &Bytes, out: &mut Vec<Action>) {
-        let hosts = heard(result);
-        if let Err(error) = agree(&hosts) {
-            return self.fail(group, &error.to_string(), out);
-        }
+        let hosts = match heard(result).and_then(|hosts| agree(&hosts).map(|()| hosts)) {
+            Ok(hosts) => hosts,
+            Err(error) => return self.fail(group, &error.to_string(), out),
+        };
         let crowded = crowded(&self.setup.machine, self.ranks_here(group), &hosts);
         let Some(local) = self.groups.get_mut(&group) else { return };
         if let Stage::Comparing(environments) = std::mem::replace(&mut local.stage, Stage::Started) {

@@ -46,7 +46,10 @@ fn bytes(text: &str) -> ByteVec {
 /// A host with two ranks, on a machine of its own with four cores.
 fn told(host: &str, version: &str) -> Bytes {
     let machine = if host == "a" { 5 } else { 6 };
-    company::told(host, &PmixHost { version: version.into(), machine, machine_cores: 4, ranks: 2 })
+    company::told(
+        host,
+        &PmixHost { version: version.into(), machine, machine_cores: 4, ranks: 2, share: 0, share_cores: 4 },
+    )
 }
 
 /// The server with what it has asked of its agent.
@@ -64,7 +67,7 @@ impl Bench {
             host: "a".into(),
             owner: (7, 8),
             scratch: vec!["f".into()],
-            machine: Machine { id: 5, cores: 4, usable: 4 },
+            machine: Machine { id: 5, cores: 4, share: 0, usable: 4 },
         };
         let mut out = Vec::new();
         let server = Server::new(setup, &mut out);
@@ -401,4 +404,41 @@ fn a_group_that_is_over_before_the_server_runs_is_never_registered() {
     bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
     let register = ToPmix::Register { namespace: namespace("ns", &[0]), uid: 7, gid: 8 };
     assert_eq!(bench.take(), [Action::Send(register)]);
+}
+
+#[test]
+fn a_meeting_with_a_group_that_is_over_is_for_the_root_to_judge() {
+    let mut bench = Bench::silent();
+    bench.server.open(G, namespace("kvs_7_0", &[0, 1]), &mut bench.out);
+    bench.server.know(Group(1), namespace("kvs_7_1", &[]), &mut bench.out);
+    bench.server.forget(Group(1), &mut bench.out);
+    bench.take();
+    let whole = |name: &str| Proc { namespace: name.into(), rank: RANK_WILDCARD };
+    bench.says(FromPmix::Connect { token: 3, procs: vec![whole("kvs_7_0"), whole("kvs_7_1")] });
+    let parts = [G, Group(1)].map(|group| Part { group, rank: None }).to_vec();
+    let Some(Action::Upcall { ask: Ask::Gather { parts: asked, .. }, .. }) = bench.take().pop() else {
+        panic!("no question for the root");
+    };
+    assert_eq!(asked, parts);
+    bench.says(FromPmix::Connect { token: 4, procs: vec![whole("kvs_7_0"), whole("kvs_8_1")] });
+    assert_eq!(bench.take(), [Action::Send(ToPmix::Done { token: 4, status: status::NOT_FOUND })], "of another job");
+}
+
+#[test]
+fn what_a_host_has_found_out_is_not_handed_on_to_ranks_elsewhere() {
+    let mut bench = Bench::running();
+    bench.server.told_of_this_host("OMPI_MCA_btl", "^ofi");
+    let program = |env: &[&str]| SpawnProgram {
+        program: "child".into(),
+        argv: vec!["child".into()],
+        count: 1,
+        env: env.iter().map(|var| (*var).to_owned()).collect(),
+        wdir: None,
+        info: Vec::new(),
+    };
+    let apps = vec![program(&["OMPI_MCA_btl=^ofi", "OMPI_MCA_mtl=^ofi"]), program(&["OMPI_MCA_btl=tcp,self"])];
+    bench.says(FromPmix::Spawn { token: 9, parent: proc(0), apps, info: Vec::new() });
+    let Some(Action::Upcall { ask: Ask::Spawn { apps, .. }, .. }) = bench.take().pop() else { panic!("no question") };
+    let env: Vec<Vec<&str>> = apps.iter().map(|app| app.env.iter().map(|var| var.name.as_str()).collect()).collect();
+    assert_eq!(env, [["OMPI_MCA_mtl"], ["OMPI_MCA_btl"]]);
 }

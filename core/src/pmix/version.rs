@@ -8,15 +8,26 @@ use muster_protocol::message::PmixHost;
 /// Hosts that are named for one version.
 const NAMED_MAX: usize = 3;
 
-/// Libraries that cannot serve one job together.
+/// Hosts that cannot serve one job together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the hosts of this job have PMIx libraries of different major series ({found}), which do not understand each other; \
-     name one that all have with --pmix-lib"
-)]
-pub struct Disagreement {
-    /// Versions with the hosts that have them.
-    found: String,
+pub enum Disagreement {
+    /// Their libraries do not understand each other.
+    #[error(
+        "the hosts of this job have PMIx libraries of different major series ({found}), which do not understand each other; \
+         name one that all have with --pmix-lib"
+    )]
+    Series {
+        /// Versions with the hosts that have them.
+        found: String,
+    },
+    /// Their agents do not.
+    #[error(
+        "the agent of {host} says something of its PMIx library that cannot be understood; is it of another release?"
+    )]
+    Release {
+        /// One of them.
+        host: String,
+    },
 }
 
 fn major(version: &str) -> &str {
@@ -48,7 +59,7 @@ pub fn agree(hosts: &[(String, PmixHost)]) -> Result<(), Disagreement> {
             let _ = write!(found, " and {more} more");
         }
     }
-    Err(Disagreement { found })
+    Err(Disagreement::Series { found })
 }
 
 #[cfg(test)]
@@ -56,7 +67,14 @@ mod tests {
     use super::*;
 
     fn all(hosts: &[(&str, &str)]) -> Vec<(String, PmixHost)> {
-        let told = |version: &str| PmixHost { version: version.to_owned(), machine: 0, machine_cores: 1, ranks: 1 };
+        let told = |version: &str| PmixHost {
+            version: version.to_owned(),
+            machine: 0,
+            machine_cores: 1,
+            ranks: 1,
+            share: 0,
+            share_cores: 1,
+        };
         hosts.iter().map(|(host, version)| ((*host).to_owned(), told(version))).collect()
     }
 

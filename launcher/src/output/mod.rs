@@ -68,6 +68,11 @@ pub fn make_dir(dir: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(dir).map_err(told)
 }
 
+/// Whether what ranks have written last, where our own messages stand, is a line without an end.
+pub fn line_is_open() -> bool {
+    sink::line_is_open()
+}
+
 /// The thread.
 pub struct Output {
     orders: mpsc::UnboundedSender<OutputOrder>,

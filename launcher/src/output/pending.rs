@@ -32,6 +32,11 @@ impl Pending {
         self.pieces_bytes + self.copied.len()
     }
 
+    /// The last byte.
+    pub(super) fn last(&self) -> Option<u8> {
+        self.copied.last().or_else(|| self.pieces.last()?.last()).copied()
+    }
+
     /// Forgets everything but keeps its memory.
     pub(super) fn clear(&mut self) {
         self.pieces.clear();

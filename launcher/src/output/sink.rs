@@ -6,6 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use memchr::memrchr;
@@ -62,6 +63,16 @@ pub(super) struct Sink {
     /// When it is a terminal: unfinished pieces that are shown.
     bars: Option<Bars>,
     reader_gone: bool,
+    /// What it writes stands where our own messages stand.
+    beside_messages: bool,
+}
+
+/// Whether the ranks' last line where our own messages stand has no end yet.
+static LINE_IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// See there.
+pub(super) fn line_is_open() -> bool {
+    LINE_IS_OPEN.load(Ordering::Relaxed)
 }
 
 impl Sink {
@@ -95,12 +106,14 @@ impl Sink {
             large_pipe: false,
             bars,
             reader_gone: false,
+            beside_messages: stream == Stream::Stderr,
         })
     }
 
     /// Both are written to one place.
-    pub(super) fn beside(&mut self, other: &Self) {
+    pub(super) fn beside(&mut self, other: &mut Self) {
         self.bars = other.bars.as_ref().map(Bars::beside);
+        (self.beside_messages, other.beside_messages) = (true, true);
     }
 
     /// Processes that are to come. Their files are made now: one that an earlier run has left must not pass for this one's.
@@ -182,6 +195,9 @@ impl Sink {
                 .write_to(&mut self.terminal)
                 .and_then(|()| self.pending.write_to(&mut self.terminal)),
         };
+        if let Some(last) = self.pending.last().filter(|_| self.beside_messages) {
+            LINE_IS_OPEN.store(last != b'\n', Ordering::Relaxed);
+        }
         self.pending.clear();
         self.judge(result)
     }

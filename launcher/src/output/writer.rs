@@ -55,9 +55,9 @@ impl Writers {
         reports: &mpsc::UnboundedSender<OutputReport>,
     ) -> io::Result<Self> {
         let sink = |stream| io::Result::Ok((stream, Sink::new(stream, label, dir)?));
-        let [out, mut err] = [sink(Stream::Stdout)?, sink(Stream::Stderr)?];
+        let [mut out, mut err] = [sink(Stream::Stdout)?, sink(Stream::Stderr)?];
         let sets = if Sink::one_place() {
-            err.1.beside(&out.1);
+            err.1.beside(&mut out.1);
             vec![vec![out, err]]
         } else {
             vec![vec![out], vec![err]]

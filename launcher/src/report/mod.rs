@@ -91,10 +91,12 @@ impl Reporter {
     }
 }
 
-/// The last word about a failed job. Who has closed our output knows why it ended.
+/// The last word about a failed job, on a line of its own whatever ranks have left unfinished. Who has closed our output knows why
+/// it ended.
 pub fn failure(cause: &Cause) {
     if !matches!(cause, Cause::Signal { signal: crate::run::SIGPIPE }) {
-        terminal::say(&format!("muster: {cause}"));
+        let before = if crate::output::line_is_open() { "\n" } else { "" };
+        terminal::say(&format!("{before}muster: {cause}"));
     }
 }
 

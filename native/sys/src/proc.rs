@@ -1,6 +1,7 @@
 //! Facts about this process and its machine.
 
 use std::ffi::{CStr, CString};
+use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::Path;
 
@@ -44,11 +45,29 @@ pub fn cpu_count() -> usize {
     quota.map_or(cores, |q| cores.min(q)).max(1)
 }
 
-/// Cores of the whole machine that are switched on; at least 1.
-pub fn machine_cores() -> usize {
-    // SAFETY: sysconf takes an integer and touches no memory of ours.
-    let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-    usize::try_from(online).unwrap_or(1).max(1)
+/// Cores of the whole machine that are switched on, whatever this process may use of them; none when the kernel does not tell. What
+/// the C library says of it depends on its release.
+pub fn machine_cores() -> Option<usize> {
+    count_cores(&std::fs::read_to_string("/sys/devices/system/cpu/online").ok()?)
+}
+
+/// How many a list such as `0-3,8` has.
+fn count_cores(list: &str) -> Option<usize> {
+    let count = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        (last + 1).checked_sub(first)
+    };
+    list.trim().split(',').map(count).sum()
+}
+
+/// A number that is the same for processes which share what they may use of the machine's cores: their control group, and the cores
+/// that they are bound to.
+pub fn cores_share() -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    let namespace = std::fs::metadata("/proc/self/ns/cgroup").map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+    (namespace.ok(), std::fs::read("/proc/self/cgroup").ok(), affinity::get().ok()).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The quota at the root of the cgroup mount, which in a container is the container's: version 2, else version 1.
@@ -89,7 +108,17 @@ mod tests {
         assert_eq!(hostname(), uname.trim());
         assert_eq!(boot_id().unwrap().len(), 36);
         assert!((1..=affinity::get().unwrap().len()).contains(&cpu_count()));
-        assert!(machine_cores() >= cpu_count());
+        assert!(machine_cores().is_none_or(|all| all >= cpu_count()));
+        assert_eq!(cores_share(), cores_share());
+    }
+
+    #[test]
+    fn cores_are_counted_as_the_kernel_lists_them() {
+        for (list, count) in
+            [("0\n", Some(1)), ("0-3", Some(4)), ("0-1,4,6-7\n", Some(5)), ("", None), ("3-1", None), ("a", None)]
+        {
+            assert_eq!(count_cores(list), count, "{list:?}");
+        }
     }
 
     #[test]

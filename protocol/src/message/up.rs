@@ -292,6 +292,12 @@ pub struct PmixHost {
     /// Ranks of the job on the host.
     #[n(3)]
     pub ranks: u32,
+    /// The same for hosts whose ranks share what they may use of that machine; 0 when unknown.
+    #[n(4)]
+    pub share: u64,
+    /// How many cores they may use.
+    #[n(5)]
+    pub share_cores: u32,
 }
 
 /// Answer to a query.

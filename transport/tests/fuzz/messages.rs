@@ -48,6 +48,7 @@ every_message!(
     Release,
     Fetch,
     Dead,
+    Forget,
     Joined,
     Missing,
     Started,

@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_core::params::Params;
 use muster_core::plan::circumstances::FABRICS;
@@ -31,6 +32,10 @@ const PARAMS_OF_USER: &str = ".openmpi/mca-params.conf";
 const PARAMS: &str = "openmpi-mca-params.conf";
 /// Folders of parameters that do not follow from where an installation lies.
 const PARAMS_FOLDERS: [&str; 3] = ["/etc/openmpi", "/etc/openmpi-x86_64", "/usr/local/etc"];
+/// Time to read them in.
+const PARAMS_LIMIT: Duration = Duration::from_millis(500);
+/// Something that is no file is not waited for.
+const NONBLOCK: i32 = 0o4000;
 /// More than files of parameters have.
 const PARAMS_BYTES_MAX: u64 = 1 << 20;
 /// The longest line of the server that is logged whole.
@@ -60,11 +65,11 @@ pub(super) fn site(me: HostIndex, stamp: Stamp, environment: &[(OsString, OsStri
 
 fn machine() -> Machine {
     let digits: String = proc::boot_id().unwrap_or_default().chars().filter(char::is_ascii_hexdigit).take(16).collect();
-    Machine {
-        id: u64::from_str_radix(&digits, 16).unwrap_or(0),
-        cores: proc::machine_cores() as u32,
-        usable: proc::cpu_count() as u32,
-    }
+    let id = u64::from_str_radix(&digits, 16).unwrap_or(0);
+    let usable = proc::cpu_count() as u32;
+    // Of a machine whose cores are not known nobody can say that they are too few.
+    let (id, cores) = proc::machine_cores().map_or((0, usable), |cores| (id, cores as u32));
+    Machine { id, cores, share: id ^ proc::cores_share(), usable }
 }
 
 /// Whether one of the machine's devices belongs to a fabric, as far as can be seen: in a pod those of its node can be.
@@ -73,31 +78,54 @@ fn has_fabric(devices: &Path) -> bool {
     FABRICS.iter().any(has)
 }
 
-/// What Open MPI's files say to ranks with these variables. Where its installation lies follows from the variables too.
+/// What Open MPI's files say to ranks with these variables: the user's, then those of one installation. Where that lies follows from
+/// the variables too.
 fn params(variables: &[(OsString, OsString)]) -> Params {
     let var = |name: &str| variables.iter().find(|(n, _)| n == name).map(|(_, value)| value);
-    let of_user = var("HOME").map(|home| Path::new(home).join(PARAMS_OF_USER));
+    let of_user = var("HOME").and_then(|home| text(&Path::new(home).join(PARAMS_OF_USER)));
     let prefixes = var("OPAL_PREFIX").map(PathBuf::from).into_iter().chain(
         [("PATH", "bin"), ("LD_LIBRARY_PATH", "lib")].into_iter().flat_map(|(list, folder)| {
             let folders = var(list).into_iter().flat_map(std::env::split_paths);
             folders.filter(move |f| f.ends_with(folder)).filter_map(|f| Some(f.parent()?.to_path_buf()))
         }),
     );
-    let of_installation = prefixes.map(|prefix| prefix.join("etc")).chain(PARAMS_FOLDERS.map(PathBuf::from));
+    let folders = prefixes.map(|prefix| prefix.join("etc")).chain(PARAMS_FOLDERS.map(PathBuf::from));
     let mut params = Params::default();
-    for file in of_user.into_iter().chain(of_installation.map(|folder| folder.join(PARAMS))) {
-        let mut text = Vec::new();
-        if fs::File::open(&file).and_then(|f| f.take(PARAMS_BYTES_MAX).read_to_end(&mut text)).is_ok() {
-            params.add(&String::from_utf8_lossy(&text));
-        }
+    let of_installation = folders.map(|folder| folder.join(PARAMS)).find_map(|file| text(&file));
+    for text in of_user.into_iter().chain(of_installation) {
+        params.add(&text);
     }
     params
+}
+
+/// A file's text, if there is such a file.
+fn text(path: &Path) -> Option<String> {
+    let file = fs::File::options().read(true).custom_flags(NONBLOCK).open(path).ok()?;
+    if !file.metadata().ok()?.is_file() {
+        return None;
+    }
+    let mut text = Vec::new();
+    file.take(PARAMS_BYTES_MAX).read_to_end(&mut text).ok()?;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The same, but not for longer than a moment: homes may be on file systems that do not answer, and the agent has to.
+fn params_in_time(variables: &[(OsString, OsString)]) -> Params {
+    let (found, wait) = std::sync::mpsc::channel();
+    let variables = variables.to_vec();
+    let look = move || drop(found.send(params(&variables)));
+    let started = std::thread::Builder::new().name("params".to_owned()).spawn(look);
+    let found = started.ok().and_then(|_| wait.recv_timeout(PARAMS_LIMIT).ok());
+    if found.is_none() {
+        tracing::warn!("Open MPI's files of parameters cannot be read in time; what they say is not respected");
+    }
+    found.unwrap_or_default()
 }
 
 /// Makes what a job needs on this host, for ranks with these variables: its folders, for its owner only. What an agent that was
 /// killed has left there is removed.
 pub(super) fn prepare(site: &mut PmixSite, variables: &[(OsString, OsString)]) -> io::Result<()> {
-    site.params = params(variables);
+    site.params = params_in_time(variables);
     if site.shared_memory.as_deref().is_some_and(|folder| fresh(folder).is_err()) {
         site.shared_memory = None;
     }
@@ -178,6 +206,10 @@ mod tests {
         };
         with(&[home.clone(), var("OPAL_PREFIX", at("mpi"))]);
         with(&[home.clone(), var("PATH", format!("/nowhere/bin:{}", at("mpi/bin")))]);
-        with(&[home, var("LD_LIBRARY_PATH", at("mpi/lib"))]);
+        with(&[home.clone(), var("LD_LIBRARY_PATH", at("mpi/lib"))]);
+        // Of several installations only the first one's.
+        write("other/etc/openmpi-mca-params.conf", "c_parameter = of another");
+        let both = [home, var("OPAL_PREFIX", at("mpi")), var("PATH", at("other/bin"))];
+        assert_eq!((params(&both).get("b_parameter"), params(&both).get("c_parameter")), (Some("2"), None));
     }
 }

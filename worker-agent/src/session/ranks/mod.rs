@@ -291,8 +291,8 @@ impl Ranks {
     }
 
     /// Whether a signal has ended a rank that cannot be the consequence of what it said last: neither its own abort nor our order.
-    /// Its peers notice at once and end as well, so the cause must not wait for a server that has much to do. Where ranks outlive
-    /// others nobody is in a hurry, and how far it had come counts.
+    /// Its peers notice at once and end as well, so the cause must not wait for a server that has much to do. How far it had come is
+    /// then what has been heard so far, which counts for more where ranks outlive others; there nobody is in a hurry.
     fn has_crashed(&self, group: Group, status: ExitStatus) -> bool {
         const SIGABRT: i32 = 6;
         const SIGTERM: i32 = 15;

@@ -278,7 +278,11 @@ impl Ranks {
             if let Some(folder) = memory {
                 keep_shared_memory_in(&mut order, folder);
             }
-            tell_circumstances(&mut order, &here);
+            for (name, value) in tell_circumstances(&mut order, &here) {
+                if let Some(pmix) = &mut self.pmix {
+                    pmix.server.told_of_this_host(name, &value);
+                }
+            }
             self.acts.push(RankAct::Order(Order::Spawn(Box::new(order))));
         }
     }
@@ -350,16 +354,18 @@ fn keep_shared_memory_in(order: &mut RankOrder, folder: &str) {
     }
 }
 
-/// What has turned out to be so on this host, unless people have said otherwise.
-fn tell_circumstances(order: &mut RankOrder, here: &Circumstances<'_>) {
+/// What has turned out to be so on this host, unless people have said otherwise; gives what was added.
+fn tell_circumstances(order: &mut RankOrder, here: &Circumstances<'_>) -> Vec<(&'static str, String)> {
     let RankEnv { base, own } = &mut order.env;
     let said = base.iter().filter_map(|(name, _)| name.to_str());
     let planned = |name: &str| {
         let (_, value) = own.iter().find(|(n, _)| n == name)?;
         value.to_str().map(str::to_owned)
     };
-    for (name, value) in conditionals(here, said, planned) {
+    let found = conditionals(here, said, planned);
+    for (name, value) in &found {
         own.retain(|(n, _)| n != name);
-        own.push((name.into(), value.into()));
+        own.push(((*name).into(), value.into()));
     }
+    found
 }

@@ -10,4 +10,4 @@ pub use env::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
 pub use failure::{End, Failure};
 pub use family::{Family, asks_for_version};
 pub use used::{Use, idle_note, wanted_ranks};
-pub use watch::{Act, Watch};
+pub use watch::{Act, DAEMON_MS, LOST_HARD_MS, LOST_POLITE_MS, Watch};

@@ -5,13 +5,13 @@ use crate::exit::Outcome;
 use crate::job::Cause;
 
 /// Time that a command has to end by itself after a host was lost, in milliseconds: its daemons have lost theirs as well.
-const LOST_POLITE_MS: u64 = 400;
+pub const LOST_POLITE_MS: u64 = 400;
 /// Time after which it is killed, in milliseconds.
-const LOST_HARD_MS: u64 = 800;
+pub const LOST_HARD_MS: u64 = 800;
 
 /// Time that a command of a known MPI has to end by itself after one of its daemons did not end well, in milliseconds. Some wait
 /// for ever for one that never came up.
-const DAEMON_MS: u64 = 10_000;
+pub const DAEMON_MS: u64 = 10_000;
 
 /// What shall be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

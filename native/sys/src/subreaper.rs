@@ -12,7 +12,7 @@ use std::io;
 use crate::children::{self, Owner};
 use crate::kin::{self, Kin, Spare, Walk, own_pid, stat};
 use crate::pipe::check;
-use crate::{reap, signals};
+use crate::{pidfd, reap, signals};
 
 /// A process that did not die though it was killed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,37 +93,12 @@ pub fn descendants_of(pid: i32) -> io::Result<Vec<i32>> {
 
 /// Kills a process unless its id has passed to a stranger since it was found.
 fn kill_kin(kin: Kin) -> io::Result<()> {
-    // SAFETY: pidfd_open takes two integers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, kin.pid, 0) };
-    let Ok(fd) = libc::c_int::try_from(fd) else { return Ok(()) };
-    if fd < 0 {
-        let e = io::Error::last_os_error();
-        // Gone already, or over but for its parent's waiting.
-        return if matches!(e.raw_os_error(), Some(libc::ESRCH | libc::EINVAL)) { Ok(()) } else { Err(e) };
-    }
-    // SAFETY: made by the call above and known to nobody else.
-    let fd = unsafe { crate::pipe::own(fd) };
+    let Some(process) = pidfd::open(kin.pid)? else { return Ok(()) };
     // The descriptor holds the identity; the parent, read after it was opened, proves that it is the one we found.
     if stat(kin.pid)?.is_none_or(|s| s.parent != kin.parent && s.parent != own_pid()) {
         return Ok(());
     }
-    // SAFETY: pidfd_send_signal takes an open descriptor, integers and an optional siginfo, which is absent.
-    let rc = unsafe {
-        libc::syscall(
-            libc::SYS_pidfd_send_signal,
-            std::os::fd::AsRawFd::as_raw_fd(&fd),
-            signals::KILL,
-            std::ptr::null::<libc::siginfo_t>(),
-            0,
-        )
-    };
-    if rc == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        e if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        e => Err(e),
-    }
+    pidfd::send(&process, signals::KILL)
 }
 
 /// Kills everything that descends from this child of ours, and the child. Call it while the child lives: what outlives

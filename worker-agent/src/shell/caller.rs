@@ -2,97 +2,136 @@
 //! but its remote shell.
 //!
 //! The remote shell itself ends at once, since launchers take that for news. A process of its own looks whether that was
-//! enough.
+//! enough, one for each launcher: where many hosts are lost, the launcher is asked to end once.
 
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::{CommandExt, parent_id};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
+use muster_core::exec::{DAEMON_MS, LOST_HARD_MS, LOST_POLITE_MS};
 use muster_core::shell::would_wait;
+use muster_sys::identity::Identity;
 use muster_sys::signals;
 
 /// First argument of such a process.
 pub const END_CALLER: &str = "end-caller";
-/// Time that the launcher has after each step, in milliseconds; as under `muster exec`.
-const STEP_MS: u64 = 400;
 /// Time between two looks, in milliseconds.
 const LOOK_MS: u64 = 20;
-/// The polite end, once more for the first process of a container, which cannot be killed from within, and the hard end.
-const STEPS: [&str; 3] = ["SIGTERM", "SIGTERM", "SIGKILL"];
+/// What is done, and for how long the launcher may end by itself before each; as under `muster exec`. The last one is for the first
+/// process of a container, which nothing in it can kill.
+const STEPS: [(u64, &str); 3] = [
+    (LOST_POLITE_MS, "SIGTERM"),
+    (LOST_HARD_MS - LOST_POLITE_MS, "SIGKILL"),
+    (LOST_HARD_MS - LOST_POLITE_MS, "SIGTERM"),
+];
 
-/// A process that lives, and when it was born.
-struct Caller {
-    name: String,
-    born: u64,
+/// What has become of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Its host is lost.
+    Lost,
+    /// It has not come up, or its agent is gone: most launchers end by themselves, some only if it had called back before.
+    Other,
 }
 
-impl Caller {
-    fn of(pid: u32) -> Option<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name stands in brackets and may hold some of its own; the state follows.
-        let (head, tail) = stat.rsplit_once(')')?;
-        let mut fields = tail.split_whitespace();
-        let lives = fields.next().is_some_and(|state| !matches!(state, "Z" | "X"));
-        let born = fields.nth(18)?.parse().ok()?;
-        let name = head.split_once('(')?.1.to_owned();
-        lives.then_some(Self { name, born })
+/// After the command of this process's caller has come to nothing: sees to it that whoever waits for it ends.
+pub fn end_if_it_would_wait(caller: &Identity, command: &[u8], gone: Gone) {
+    // Another parent is not who has started this shell.
+    let same = Identity::of_parent().as_ref() == Some(caller);
+    if !same || !would_wait(command, &caller.name) {
+        return;
     }
-}
-
-/// After the host on which this command ran was lost: sees to it that whoever waits for it ends.
-pub fn end_if_it_would_wait(command: &[u8]) {
-    let pid = parent_id();
-    let Some(caller) = Caller::of(pid).filter(|caller| would_wait(command, &caller.name)) else { return };
-    if let Err(error) = look_after(pid, caller.born) {
+    let patience_ms = if gone == Gone::Lost { 0 } else { DAEMON_MS };
+    if let Err(error) = look_after(caller, patience_ms) {
         tracing::debug!(%error, "the launcher is not ended");
     }
 }
 
-fn look_after(pid: u32, born: u64) -> io::Result<()> {
+fn look_after(caller: &Identity, patience_ms: u64) -> io::Result<()> {
     let null = Stdio::null;
     let mut command = Command::new("/proc/self/exe");
-    command.arg(END_CALLER).arg(pid.to_string()).arg(born.to_string()).current_dir("/");
+    command.arg(END_CALLER).args([caller.pid.to_string(), caller.start.to_string(), patience_ms.to_string()]);
     // In a group of its own: it outlives what its launcher ends with its own group.
-    command.stdin(null()).stdout(null()).stderr(null()).process_group(0).spawn().map(drop)
+    command.current_dir("/").stdin(null()).stdout(null()).stderr(null()).process_group(0).spawn().map(drop)
 }
 
 /// What that process does.
 pub fn run(arguments: &[OsString]) -> ExitCode {
     muster_sys::pipe::close_inherited();
     let number = |at: usize| arguments.get(at)?.to_str()?.parse::<u64>().ok();
-    let (Some(pid), Some(born)) = (number(0).and_then(|pid| i32::try_from(pid).ok()), number(1)) else {
-        return ExitCode::FAILURE;
-    };
-    for signal in STEPS.into_iter().filter_map(signals::number) {
-        for _ in 0..STEP_MS / LOOK_MS {
-            if Caller::of(pid.cast_unsigned()).is_none_or(|caller| caller.born != born) {
-                return ExitCode::SUCCESS;
-            }
-            sleep(Duration::from_millis(LOOK_MS));
-        }
-        // Somebody else's process cannot be ended, and need not be: it is not the launcher then.
-        let _ = signals::send(pid, signal);
-    }
+    let pid = number(0).and_then(|pid| i32::try_from(pid).ok());
+    let (Some(pid), Some(start), Some(patience_ms)) = (pid, number(1), number(2)) else { return ExitCode::FAILURE };
+    end(&Identity { pid, start, name: String::new() }, patience_ms);
     ExitCode::SUCCESS
+}
+
+fn end(caller: &Identity, patience_ms: u64) {
+    if !ends_within(caller, patience_ms) {
+        // Held until this process ends. Somebody else who has it does what is to be done.
+        let _held = match only_one(caller) {
+            Ok(held) => held,
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => return,
+            Err(error) => return tracing::debug!(%error, "the launcher is not ended"),
+        };
+        for (time_ms, signal) in STEPS {
+            if ends_within(caller, time_ms) {
+                return;
+            }
+            // Somebody else's process cannot be ended, and need not be: it is not the launcher then.
+            let _ = signals::number(signal).map(|signal| caller.signal(signal));
+        }
+    }
+}
+
+/// A name that only one process has at a time.
+fn only_one(caller: &Identity) -> io::Result<UnixListener> {
+    let name = format!("muster-{END_CALLER}-{}-{}", caller.pid, caller.start);
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
+}
+
+fn ends_within(caller: &Identity, time_ms: u64) -> bool {
+    for _ in 0..time_ms / LOOK_MS {
+        if !caller.lives() {
+            return true;
+        }
+        sleep(Duration::from_millis(LOOK_MS));
+    }
+    !caller.lives()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::Child;
+
     use super::*;
 
+    fn start(script: &str) -> (Child, Identity) {
+        let child = Command::new("sh").args(["-c", script]).spawn().unwrap();
+        let seen = Identity::of(child.id().cast_signed()).unwrap();
+        (child, seen)
+    }
+
     #[test]
-    fn a_process_is_told_from_one_that_has_its_number_later() {
-        let mut child = Command::new("sleep").arg("1000").spawn().unwrap();
-        let seen = Caller::of(child.id()).unwrap();
-        assert_eq!(Caller::of(child.id()).map(|again| again.born), Some(seen.born));
-        let words = |born: u64| [child.id().to_string().into(), born.to_string().into()];
-        run(&words(seen.born + 1));
-        assert!(Caller::of(child.id()).is_some(), "another one is left alone");
-        run(&words(seen.born));
-        child.wait().unwrap();
-        assert!(Caller::of(child.id()).is_none());
+    fn who_does_not_end_by_himself_is_asked_first() {
+        let (mut child, seen) = start("exec sleep 1000");
+        end(&seen, 0);
+        assert_eq!(child.wait().unwrap().signal(), signals::number("SIGTERM"));
+    }
+
+    #[test]
+    fn one_helper_is_enough() {
+        let (mut child, seen) = start("exec sleep 1000");
+        let held = only_one(&seen).unwrap();
+        end(&seen, 0);
+        assert!(seen.lives(), "another one looks after it");
+        drop(held);
+        end(&seen, 0);
+        assert!(child.wait().unwrap().signal().is_some());
     }
 }

@@ -17,6 +17,7 @@ use muster_core::shell::{self, Request, Terminal, account};
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
 use muster_protocol::message::{ShellEnd, ShellStart, ShellTell, TerminalSize};
 use muster_protocol::{Epoch, Generation, HostIndex};
+use muster_sys::identity::Identity;
 use muster_sys::pty::{self, Raw};
 use muster_transport::dial::{DialError, Dialed, Dialer};
 use muster_transport::identity::JobKey;
@@ -26,7 +27,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::caller;
+use super::caller::{self, Gone};
 use super::client::{self, Broken, Ends};
 use super::desk::{self, Ask, DESK, Told};
 
@@ -176,11 +177,21 @@ impl Stop {
 }
 
 async fn converse(request: &Request) -> ExitCode {
+    let caller = Identity::of_parent();
+    let come_to_nothing = |gone: Gone| {
+        if let (Some(caller), Some(command)) = (&caller, &request.command) {
+            caller::end_if_it_would_wait(caller, command, gone);
+        }
+    };
     let job = told("MUSTER_OPT_JOB", JOB).map_or_else(|| DEFAULT_JOB.to_owned(), |(_, job)| job);
     let hello = hello(&request.host, job);
     let dialed = match connect(request, &hello).await {
         Ok(dialed) => dialed,
-        Err(error) => return failed(&error),
+        Err(error) => {
+            let code = failed(&error);
+            come_to_nothing(Gone::Other);
+            return code;
+        }
     };
     // From before the size is read: a change after that is told.
     let resized = wants_terminal(request).then(|| signal(SignalKind::window_change()).ok()).flatten();
@@ -195,11 +206,13 @@ async fn converse(request: &Request) -> ExitCode {
     }
     let result = client::run(dialed, &hello, &start, ends, told).await;
     drop(raw);
-    let lost = matches!(result, Err(Broken::Silent | Broken::Failed(_)));
+    let gone = match &result {
+        Err(Broken::Silent | Broken::Failed(_)) => Some(Gone::Lost),
+        Err(Broken::Closed | Broken::Nonsense(_)) | Ok(ShellEnd::NotStarted { .. }) => Some(Gone::Other),
+        _ => None,
+    };
     let code = report(&request.host, result);
-    if let Some(command) = request.command.as_ref().filter(|_| lost) {
-        caller::end_if_it_would_wait(command);
-    }
+    gone.into_iter().for_each(come_to_nothing);
     code
 }
 

@@ -5,7 +5,7 @@ mod last_words;
 mod progress;
 mod throttle;
 
-pub use last_words::LastWords;
+pub use last_words::{LastWords, Words, is_last_words};
 pub use progress::Progress;
 pub use throttle::Throttle;
 

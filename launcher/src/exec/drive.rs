@@ -174,6 +174,8 @@ impl<'a> Drive<'a> {
                 self.tell(|| Event::Ending { cause: why.clone() });
                 if !matches!(failure, Failure::Command(End::Exited(_))) || self.restarts > 0 {
                     report::say(&format!("muster: {why}"));
+                } else if let Some(message) = &mut self.message {
+                    message.leave_the_last_lines();
                 }
                 return Ok(Verdict { outcome: failure.outcome(), why: Some(why) });
             }

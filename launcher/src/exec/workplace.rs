@@ -1,5 +1,6 @@
 //! The folder of one command: host files, the desk, and the remote shell under the names of others.
 
+use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -19,9 +20,13 @@ use crate::run::local::make_own_dir;
 const NAMES: [&str; 3] = ["ssh", "rsh", "muster-rsh"];
 /// Set in every pod, and nowhere else.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
-/// How variables of parameters begin, with the file in a user's home that says the same: of Open MPI and of Open MPI 5's runtime.
-const PARAMETERS: [(&str, &str); 2] =
-    [("OMPI_MCA_", ".openmpi/mca-params.conf"), ("PRTE_MCA_", ".prte/mca-params.conf")];
+/// Files in a user's home that say the same as variables do: of Open MPI, and of Open MPI 5's runtime, which reads both.
+const OPEN_MPI_FILE: &str = ".openmpi/mca-params.conf";
+const RUNTIME_FILE: &str = ".prte/mca-params.conf";
+/// How the runtime's parameters begin, and how they were called before it: it understands these, too.
+const OLD_NAMES: [(&str, &str); 2] = [("prte_", "orte_"), ("plm_ssh_", "plm_rsh_")];
+/// More than files of parameters have.
+const PARAMS_BYTES_MAX: u64 = 1 << 20;
 /// Where the kernel lists its routes.
 const ROUTES: &str = "/proc/net/route";
 
@@ -91,8 +96,17 @@ impl Places {
             ],
             outdated_hostfile: again.then_some(OPERATOR_HOSTFILE),
         };
-        let of_user = PARAMETERS.map(|(prefix, file)| (prefix, params(site, file)));
-        let in_files = |name: &str| of_user.iter().find_map(|(prefix, params)| params.get(name.strip_prefix(prefix)?));
+        let (open_mpi, runtime) = (params(site, OPEN_MPI_FILE), params(site, RUNTIME_FILE));
+        let in_files = |name: &str| match (name.strip_prefix("OMPI_MCA_"), name.strip_prefix("PRTE_MCA_")) {
+            (Some(name), _) => open_mpi.get(name),
+            (_, Some(name)) => {
+                let old = || {
+                    OLD_NAMES.iter().find_map(|(new, old)| open_mpi.get(&format!("{old}{}", name.strip_prefix(new)?)))
+                };
+                runtime.get(name).or_else(|| open_mpi.get(name)).or_else(old)
+            }
+            _ => None,
+        };
         variables(&told, |name| site.var(name).or_else(|| in_files(name)))
     }
 }
@@ -101,8 +115,10 @@ impl Places {
 fn params(site: &Surroundings, file: &str) -> Params {
     let mut params = Params::default();
     let path = site.home().map(|home| site.path(home).join(file));
-    if let Some(text) = path.and_then(|path| std::fs::read_to_string(path).ok()) {
-        params.add(&text);
+    let mut text = Vec::new();
+    let file = path.and_then(|path| std::fs::File::open(path).ok());
+    if file.is_some_and(|file| file.take(PARAMS_BYTES_MAX).read_to_end(&mut text).is_ok()) {
+        params.add(&String::from_utf8_lossy(&text));
     }
     params
 }
@@ -190,6 +206,9 @@ mod tests {
         assert_eq!(kept(&[("HOME", "/home")]), [mine, too]);
         let other = ("OMPI_MCA_orte_default_hostfile", "/other");
         assert_eq!(kept(&[("HOME", "/home"), other]), ["OMPI_MCA_orte_default_hostfile=/other", too]);
+        // The runtime of Open MPI 5 reads Open MPI's file as well, and its old names.
+        std::fs::remove_file(root.path().join("home/.prte/mca-params.conf")).unwrap();
+        assert_eq!(kept(&[("HOME", "/home")]), [mine, "PRTE_MCA_prte_default_hostfile=/mine"]);
     }
 
     #[test]

@@ -158,6 +158,27 @@ fn with_another_ssh_only_a_worker_that_is_cut_off_ends_the_command_of_hydras_fam
     }
 }
 
+/// MPICH 4.0 waits for ever for a proxy that has never called back.
+#[test]
+fn with_another_ssh_only_a_worker_that_never_comes_up_ends_the_command_of_hydras_family() {
+    for family in [Family::Mpich4, Family::Mpich5] {
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(3)));
+        pods.write_hostfile_for(family);
+        pods.route();
+        let sshd = format!("exec sshd -De -f {}/.sshd_config", pods.home().display());
+        let _workers = [0, 2].map(|index| pods.start_worker(index, &sshd));
+        let settings = [
+            OPEN_MPI[0],
+            ("HYDRA_HOST_FILE", "/etc/mpi/hostfile"),
+            ("HYDRA_LAUNCHER_EXTRA_ARGS", "-o ConnectTimeout=1"),
+        ];
+        let job = pods.start_launcher(&ranks(6, "init_pause", family), &settings, family);
+        let output = job.finish(PATIENCE).expect("it ends");
+        assert_ne!(output.status.code(), Some(0), "{family:?}: {}", output.stderr_text());
+        assert!(output.stderr_text().contains(WORKER_1), "{family:?}: {}", output.stderr_text());
+    }
+}
+
 #[test]
 fn with_another_ssh_only_a_launcher_that_is_killed_leaves_nothing_on_any_host() {
     for family in FAMILIES {

@@ -267,7 +267,8 @@ impl<'a> Drive<'a> {
                     while let Ok((at, news)) = self.news.try_recv() {
                         self.hear(at, news, chosen, &mut attempt.watch);
                     }
-                    if end != End::Exited(0) {
+                    // Where one is known to be lost already, that is the reason.
+                    if end != End::Exited(0) && chosen.iter().all(|at| self.states[*at].up) {
                         self.look_for_lost(chosen, &mut attempt.watch).await;
                     }
                     attempt.watch.command_ended(end)

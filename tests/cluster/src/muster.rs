@@ -93,7 +93,8 @@ impl Proc {
 impl Output {
     /// What `muster` said on standard error, without its progress lines: those depend on how busy the machine is.
     pub fn verdict(&self) -> String {
-        let stderr = self.stderr_text();
+        // Open MPI 5's launcher ends a text of its own with a zero byte.
+        let stderr = self.stderr_text().replace('\0', "");
         let said =
             stderr.lines().filter(|line| line.starts_with("muster: ") && !line.starts_with("muster: waiting for "));
         said.collect::<Vec<_>>().join("\n")

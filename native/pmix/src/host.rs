@@ -55,7 +55,7 @@ pub struct Host {
     queued: AtomicUsize,
     operations: Mutex<Operations<Waiting>>,
     /// Whether the library is still there to be answered.
-    library_runs: Mutex<bool>,
+    serving: Mutex<bool>,
 }
 
 impl Host {
@@ -63,7 +63,7 @@ impl Host {
     pub fn install() -> Option<(&'static Self, Receiver<Out>)> {
         let (outbox, inbox) = channel();
         let operations = Mutex::new(Operations::new());
-        HOST.set(Self { outbox, queued: AtomicUsize::new(0), operations, library_runs: Mutex::new(true) }).ok()?;
+        HOST.set(Self { outbox, queued: AtomicUsize::new(0), operations, serving: Mutex::new(true) }).ok()?;
         Some((HOST.get()?, inbox))
     }
 
@@ -113,7 +113,7 @@ impl Host {
 
     /// Answers the library from another thread than the one that ends it; not once that has begun.
     pub fn answer_library(&self, answer: impl FnOnce()) {
-        let runs = self.library_runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let runs = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
         if *runs {
             answer();
         }
@@ -121,7 +121,7 @@ impl Host {
 
     /// From here on nothing is answered: the library is about to end.
     pub fn leave_library(&self) {
-        *self.library_runs.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = false;
     }
 
     fn put(&self, out: Out) {

@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn host(machine: u64, share: u64, ranks: u32) -> PmixHost {
-        PmixHost { version: "4.2.2".into(), machine, machine_cores: 8, ranks, share, share_cores: 4 }
+        PmixHost { version: "4.2.2".into(), machine, ranks, share }
     }
 
     #[test]

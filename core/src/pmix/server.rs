@@ -224,10 +224,8 @@ impl Server {
         let facts = PmixHost {
             version: self.version.clone().unwrap_or_else(|| "an unknown version".to_owned()),
             machine: self.setup.machine.id,
-            machine_cores: self.setup.machine.cores,
             ranks: self.ranks_here(group),
             share: self.setup.machine.share,
-            share_cores: self.setup.machine.usable,
         };
         out.push(Action::Fence { group, seq, blob: told(&self.setup.host, &facts) });
     }

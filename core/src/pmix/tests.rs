@@ -46,10 +46,7 @@ fn bytes(text: &str) -> ByteVec {
 /// A host with two ranks, on a machine of its own with four cores.
 fn told(host: &str, version: &str) -> Bytes {
     let machine = if host == "a" { 5 } else { 6 };
-    company::told(
-        host,
-        &PmixHost { version: version.into(), machine, machine_cores: 4, ranks: 2, share: 0, share_cores: 4 },
-    )
+    company::told(host, &PmixHost { version: version.into(), machine, ranks: 2, share: 0 })
 }
 
 /// The server with what it has asked of its agent.

@@ -67,14 +67,7 @@ mod tests {
     use super::*;
 
     fn all(hosts: &[(&str, &str)]) -> Vec<(String, PmixHost)> {
-        let told = |version: &str| PmixHost {
-            version: version.to_owned(),
-            machine: 0,
-            machine_cores: 1,
-            ranks: 1,
-            share: 0,
-            share_cores: 1,
-        };
+        let told = |version: &str| PmixHost { version: version.to_owned(), machine: 0, ranks: 1, share: 0 };
         hosts.iter().map(|(host, version)| ((*host).to_owned(), told(version))).collect()
     }
 

@@ -286,18 +286,12 @@ pub struct PmixHost {
     /// Identifies the machine that it is a part of, until that starts anew; 0 when unknown.
     #[n(1)]
     pub machine: u64,
-    /// Cores of that machine.
-    #[n(2)]
-    pub machine_cores: u32,
     /// Ranks of the job on the host.
-    #[n(3)]
+    #[n(2)]
     pub ranks: u32,
     /// The same for hosts whose ranks share what they may use of that machine; 0 when unknown.
-    #[n(4)]
+    #[n(3)]
     pub share: u64,
-    /// How many cores they may use.
-    #[n(5)]
-    pub share_cores: u32,
 }
 
 /// Answer to a query.

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod door;
 pub mod executor;
+pub mod file;
 pub mod hold;
 pub mod join;
 pub mod listen;

@@ -1,12 +1,12 @@
 //! What lies around this process, read for [`muster_core::surroundings`], which decides what it means.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use muster_core::surroundings::{TRACE_FILES, Traces, VOLCANO_ENDING, VOLCANO_FOLDER};
 use muster_protocol::limits::TRACE_FILE_BYTES_MAX;
+
+use crate::file::beginning;
 
 /// Looks around below a root; what cannot be read is not there.
 pub fn look(root: &Path, hostname: &str, variables: impl IntoIterator<Item = (String, String)>) -> Traces {
@@ -33,14 +33,8 @@ pub fn of_this_process() -> Traces {
     look(Path::new("/"), &muster_sys::proc::hostname(), std::env::vars_os().filter_map(text))
 }
 
-/// The beginning of a file. Only of a real one: a pipe in its place would hold us up for ever.
 fn read(path: &Path) -> Option<String> {
-    if !path.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut bytes = Vec::new();
-    File::open(path).ok()?.take(TRACE_FILE_BYTES_MAX).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
+    beginning(path, TRACE_FILE_BYTES_MAX)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! The folder of one command: host files, the desk, and the remote shell under the names of others.
 
-use std::io::Read;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +9,7 @@ use muster_core::hosts::HostList;
 use muster_core::hosts::site::OPERATOR_HOSTFILE;
 use muster_core::params::Params;
 
+use muster_worker_agent::file::{PARAMS_BYTES_MAX, beginning};
 use muster_worker_agent::shell::rsh;
 
 use super::find::is_here;
@@ -25,8 +25,6 @@ const OPEN_MPI_FILE: &str = ".openmpi/mca-params.conf";
 const RUNTIME_FILE: &str = ".prte/mca-params.conf";
 /// How the runtime's parameters begin, and how they were called before it: it understands these, too.
 const OLD_NAMES: [(&str, &str); 2] = [("prte_", "orte_"), ("plm_ssh_", "plm_rsh_")];
-/// More than files of parameters have.
-const PARAMS_BYTES_MAX: u64 = 1 << 20;
 /// Where the kernel lists its routes.
 const ROUTES: &str = "/proc/net/route";
 
@@ -115,10 +113,8 @@ impl Places {
 fn params(site: &Surroundings, file: &str) -> Params {
     let mut params = Params::default();
     let path = site.home().map(|home| site.path(home).join(file));
-    let mut text = Vec::new();
-    let file = path.and_then(|path| std::fs::File::open(path).ok());
-    if file.is_some_and(|file| file.take(PARAMS_BYTES_MAX).read_to_end(&mut text).is_ok()) {
-        params.add(&String::from_utf8_lossy(&text));
+    if let Some(text) = path.and_then(|path| beginning(&path, PARAMS_BYTES_MAX)) {
+        params.add(&text);
     }
     params
 }

@@ -2,9 +2,9 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use muster_protocol::message::Stamp;
 use muster_sys::proc;
 
 use super::ranks::PmixSite;
+use crate::file::{PARAMS_BYTES_MAX, beginning};
 
 /// The program beside the agent.
 const PROGRAM: &str = "muster-pmix";
@@ -34,10 +35,6 @@ const PARAMS: &str = "openmpi-mca-params.conf";
 const PARAMS_FOLDERS: [&str; 3] = ["/etc/openmpi", "/etc/openmpi-x86_64", "/usr/local/etc"];
 /// Time to read them in.
 const PARAMS_LIMIT: Duration = Duration::from_millis(500);
-/// Something that is no file is not waited for.
-const NONBLOCK: i32 = 0o4000;
-/// More than files of parameters have.
-const PARAMS_BYTES_MAX: u64 = 1 << 20;
 /// The longest line of the server that is logged whole.
 const LINE_BYTES_MAX: usize = 4 << 10;
 
@@ -98,15 +95,8 @@ fn params(variables: &[(OsString, OsString)]) -> Params {
     params
 }
 
-/// A file's text, if there is such a file.
 fn text(path: &Path) -> Option<String> {
-    let file = fs::File::options().read(true).custom_flags(NONBLOCK).open(path).ok()?;
-    if !file.metadata().ok()?.is_file() {
-        return None;
-    }
-    let mut text = Vec::new();
-    file.take(PARAMS_BYTES_MAX).read_to_end(&mut text).ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    beginning(path, PARAMS_BYTES_MAX)
 }
 
 /// The same, but not for longer than a moment: homes may be on file systems that do not answer, and the agent has to.

@@ -45,9 +45,9 @@ pub(super) fn heard(blob: &Bytes) -> Result<Vec<(String, PmixHost)>, Disagreemen
 
 /// Whether ranks have to share cores: those of one host, or those of all hosts that share what they may use, or that are parts of one
 /// machine. `here` are this host's ranks. Nobody but a launcher can know the others.
-pub(super) fn crowded(machine: &Machine, here: u32, all: &[(String, PmixHost)]) -> bool {
+pub(super) fn crowded<'a>(machine: &Machine, here: u32, all: impl Iterator<Item = &'a PmixHost> + Clone) -> bool {
     let ranks = |same: &dyn Fn(&PmixHost) -> bool| {
-        all.iter().filter(|(_, host)| same(host)).fold(0u32, |sum, (_, host)| sum.saturating_add(host.ranks))
+        all.clone().filter(|host| same(host)).fold(0u32, |sum, host| sum.saturating_add(host.ranks))
     };
     let of_share = ranks(&|host| machine.share != 0 && host.share == machine.share);
     let of_machine = ranks(&|host| machine.id != 0 && host.machine == machine.id);
@@ -75,9 +75,8 @@ mod tests {
 
     #[test]
     fn ranks_are_crowded_when_they_outnumber_the_cores_of_their_host_or_of_its_machine() {
-        let all = |hosts: &[(u64, u64, u32)]| -> Vec<(String, PmixHost)> {
-            let told = hosts.iter().enumerate();
-            told.map(|(i, (machine, share, ranks))| (i.to_string(), host(*machine, *share, *ranks))).collect()
+        let all = |hosts: &[(u64, u64, u32)]| -> Vec<PmixHost> {
+            hosts.iter().map(|(machine, share, ranks)| host(*machine, *share, *ranks)).collect()
         };
         let here = |id, share, usable| Machine { id, cores: 8, share, usable };
         for (machine, ranks, hosts, want, why) in [
@@ -97,7 +96,7 @@ mod tests {
             (here(7, 1, 4), 2, &[(7, 1, 2), (7, 1, 2), (7, 1, 1)], true, "three that have more"),
             (here(0, 0, 8), 4, &[(0, 0, 4), (0, 0, 4), (0, 0, 4)], false, "what is not known is not the same"),
         ] {
-            assert_eq!(crowded(&machine, ranks, &all(hosts)), want, "{why}");
+            assert_eq!(crowded(&machine, ranks, all(hosts).iter()), want, "{why}");
         }
     }
 }

@@ -49,6 +49,8 @@ pub struct Server {
     told_dead: BTreeMap<Group, BTreeSet<Rank>>,
     /// Variables that ranks have been given for what this host is like. Ranks that they spawn may be on another one.
     pub(super) of_this_host: BTreeSet<(String, String)>,
+    /// What hosts have said last of themselves, with their names: those of one group are a part of the job's.
+    hosts: BTreeMap<String, PmixHost>,
     /// Questions that the root has, by our number.
     pub(super) asked: BTreeMap<u64, Question>,
     pub(super) next_token: u64,
@@ -68,6 +70,7 @@ impl Server {
             known: BTreeMap::new(),
             told_dead: BTreeMap::new(),
             of_this_host: BTreeSet::new(),
+            hosts: BTreeMap::new(),
             asked: BTreeMap::new(),
             next_token: 0,
         }
@@ -289,7 +292,8 @@ impl Server {
             Ok(hosts) => hosts,
             Err(error) => return self.fail(group, &error.to_string(), out),
         };
-        let crowded = crowded(&self.setup.machine, self.ranks_here(group), &hosts);
+        self.hosts.extend(hosts);
+        let crowded = crowded(&self.setup.machine, self.ranks_here(group), self.hosts.values());
         let Some(local) = self.groups.get_mut(&group) else { return };
         if let Stage::Comparing(environments) = std::mem::replace(&mut local.stage, Stage::Started) {
             out.push(Action::Start { group, environments, crowded });

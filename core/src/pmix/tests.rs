@@ -150,6 +150,26 @@ fn ranks_start_when_the_library_knows_them_and_the_hosts_have_compared_theirs() 
 }
 
 #[test]
+fn spawned_ranks_share_cores_with_those_of_hosts_that_have_none_of_them() {
+    let mut bench = Bench::silent();
+    bench.server.open(G, namespace("ns", &[0, 1]), &mut bench.out);
+    bench.says(FromPmix::Ready { version: "4.2.2".into(), library: "l".into() });
+    bench.says(FromPmix::Registered { namespace: "ns".into(), environments: vec![Vec::new(), Vec::new()] });
+    bench.take();
+    // Another part of the same machine, which has four cores.
+    let on =
+        |host: &str, ranks| company::told(host, &PmixHost { version: "4.2.2".into(), machine: 5, ranks, share: 0 });
+    bench.fence(0, [on("a", 2), on("c", 2)].concat().into());
+    assert!(matches!(bench.take().last(), Some(Action::Start { crowded: false, .. })));
+    let spawned = Namespace { folder: "f/1".into(), first_node_rank: 2, ..namespace("spawned", &[0]) };
+    bench.server.open(Group(1), spawned, &mut bench.out);
+    bench.says(FromPmix::Registered { namespace: "spawned".into(), environments: vec![Vec::new()] });
+    bench.take();
+    bench.server.fence_done(Group(1), 0, on("a", 3), &mut bench.out);
+    assert!(matches!(bench.take().last(), Some(Action::Start { crowded: true, group: Group(1), .. })));
+}
+
+#[test]
 fn ranks_do_not_start_when_a_host_has_a_library_of_another_series() {
     let mut bench = Bench::silent();
     bench.server.open(G, namespace("ns", &[0]), &mut bench.out);

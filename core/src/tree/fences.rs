@@ -30,8 +30,8 @@ struct Entry {
     spec: Frame,
     /// Ranks have spawned it, and wait for its own.
     spawned: bool,
-    /// Number and result of the last completed fence, kept where fences are completed, for hosts that missed it.
-    last: Option<(u64, Bytes)>,
+    /// Number and result of the last completed fence as it went out, kept where fences are completed, for hosts that missed it.
+    last: Option<(u64, Vec<Frame>)>,
 }
 
 impl Entry {
@@ -160,10 +160,7 @@ impl Fences {
     fn late(&mut self, group: Group, seq: u64, hosts: &HostSet, blob: &Bytes) {
         let Some(entry) = self.entries.get(&group) else { return };
         match &entry.last {
-            Some((last, result)) if *last == seq => {
-                let frames = chunks::down(self.stamp, group, seq, result.clone());
-                self.acts.extend(frames.into_iter().map(FenceAct::Done));
-            }
+            Some((last, frames)) if *last == seq => self.acts.extend(frames.iter().cloned().map(FenceAct::Done)),
             _ => self.up(group, seq, hosts, std::slice::from_ref(blob)),
         }
     }
@@ -196,10 +193,9 @@ impl Fences {
         for blob in &merged.blobs {
             result.extend_from_slice(blob);
         }
-        let result = result.freeze();
-        entry.last = Some((merged.seq, result.clone()));
-        let frames = chunks::down(self.stamp, group, merged.seq, result);
-        self.acts.extend(frames.into_iter().map(FenceAct::Done));
+        let frames = chunks::down(self.stamp, group, merged.seq, result.freeze());
+        self.acts.extend(frames.iter().cloned().map(FenceAct::Done));
+        entry.last = Some((merged.seq, frames));
     }
 
     /// A piece of a result comes down, the last one unless its flags say otherwise. Says whether that fence was open here; `None`

@@ -13,6 +13,7 @@ pub mod hosts;
 pub mod in_place;
 pub mod job;
 pub mod kvs;
+pub mod memory;
 pub mod params;
 pub mod plan;
 pub mod pmi;

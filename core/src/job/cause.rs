@@ -6,6 +6,7 @@ use muster_protocol::Group;
 use muster_protocol::message::{Bootstrap, ProcEnd, StartStage};
 
 use crate::exit::Outcome;
+use crate::memory;
 
 /// A rank and where it ran, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -173,8 +174,9 @@ pub fn signal_name(signal: i32) -> String {
 fn describe(end: &ProcEnd, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match end {
         ProcEnd::Exited(code) => write!(f, "exited with status {code}"),
-        ProcEnd::Signaled { signal, core } => {
-            write!(f, "was killed by {}{}", signal_name(*signal), if *core { ", core dumped" } else { "" })
+        ProcEnd::Signaled { signal, core, memory } => {
+            write!(f, "was killed by {}{}", signal_name(*signal), if *core { ", core dumped" } else { "" })?;
+            memory.map_or(Ok(()), |memory| write!(f, ": {}", memory::sentence(memory)))
         }
         ProcEnd::NotStarted { what, .. } => write!(f, "could not be started: {what}"),
     }
@@ -267,7 +269,7 @@ mod tests {
     fn statuses_follow_shells_and_never_report_success() {
         let ended = |end| Cause::RankEnded { place: place(), end }.outcome().code();
         assert_eq!(ended(ProcEnd::Exited(3)), 3);
-        assert_eq!(ended(ProcEnd::Signaled { signal: 11, core: false }), 139);
+        assert_eq!(ended(ProcEnd::Signaled { signal: 11, core: false, memory: None }), 139);
         let missing = |stage, errno| ended(ProcEnd::NotStarted { stage, errno, what: String::new() });
         assert_eq!(missing(StartStage::Exec, 2), 127);
         assert_eq!(missing(StartStage::Exec, 13), 126);
@@ -281,7 +283,8 @@ mod tests {
 
     #[test]
     fn causes_name_rank_and_host() {
-        let cause = Cause::RankEnded { place: place(), end: ProcEnd::Signaled { signal: 9, core: false } };
+        let cause =
+            Cause::RankEnded { place: place(), end: ProcEnd::Signaled { signal: 9, core: false, memory: None } };
         assert_eq!(cause.to_string(), "rank 3 on h1 was killed by SIGKILL (signal 9)");
     }
 }

@@ -163,7 +163,8 @@ fn a_failure_waits_for_nothing_and_overtakes_nothing() {
     let spawned = |node: &mut TreeNode| node.from_parent(spec(1), 1);
     let killed = |node: &mut TreeNode| node.from_parent(STAMP.to_all(&Kill { grace_ms: 0 }), 1);
     let nothing = |_: &mut TreeNode| {};
-    let crash = |killed| exit(3, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised, killed);
+    let crash =
+        |killed| exit(3, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised, killed);
     let code = |code, phase| exit(3, ProcEnd::Exited(code), phase, false);
     type Before<'a> = &'a dyn Fn(&mut TreeNode);
     let rows: [(&str, Before<'_>, Exits, bool); 10] = [

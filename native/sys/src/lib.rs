@@ -4,6 +4,7 @@
 //! its own, no global state but what the kernel keeps per process anyway (signal dispositions, children, limits).
 
 pub mod affinity;
+pub mod cgroup;
 pub mod children;
 pub mod clock;
 pub mod fdpass;

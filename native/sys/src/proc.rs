@@ -3,9 +3,9 @@
 use std::ffi::{CStr, CString};
 use std::hash::{Hash, Hasher};
 use std::io;
-use std::path::Path;
 
 use crate::affinity;
+use crate::cgroup::ControlGroup;
 use crate::pipe::check;
 
 /// Resident set of this process, in KiB.
@@ -41,8 +41,7 @@ pub fn boot_id() -> Option<String> {
 /// Cores that this process can keep busy: its affinity, cut by the CPU quota of its cgroup (rounded up); at least 1.
 pub fn cpu_count() -> usize {
     let cores = affinity::get().map_or(1, |c| c.len());
-    let quota = quota(Path::new("/sys/fs/cgroup"));
-    quota.map_or(cores, |q| cores.min(q)).max(1)
+    ControlGroup::here().cpu_quota().map_or(cores, |q| cores.min(q)).max(1)
 }
 
 /// Cores of the whole machine that are switched on, whatever this process may use of them; none when the kernel does not tell. What
@@ -68,20 +67,6 @@ pub fn cores_share() -> u64 {
     let namespace = std::fs::metadata("/proc/self/ns/cgroup").map(|m| std::os::unix::fs::MetadataExt::ino(&m));
     (namespace.ok(), std::fs::read("/proc/self/cgroup").ok(), affinity::get().ok()).hash(&mut hasher);
     hasher.finish()
-}
-
-/// The quota at the root of the cgroup mount, which in a container is the container's: version 2, else version 1.
-fn quota(root: &Path) -> Option<usize> {
-    let read = |file: &str| std::fs::read_to_string(root.join(file)).ok();
-    let (quota, period) = match read("cpu.max") {
-        Some(max) => {
-            let mut fields = max.split_ascii_whitespace().map(str::to_owned);
-            (fields.next()?, fields.next()?)
-        }
-        None => (read("cpu/cpu.cfs_quota_us")?, read("cpu/cpu.cfs_period_us")?),
-    };
-    let (quota, period): (u64, u64) = (quota.trim().parse().ok()?, period.trim().parse().ok()?);
-    if period == 0 { None } else { usize::try_from(quota.div_ceil(period)).ok() }
 }
 
 /// Names the calling thread, for those who look with `ps` or a debugger; the kernel keeps 15 bytes.
@@ -119,24 +104,6 @@ mod tests {
         {
             assert_eq!(count_cores(list), count, "{list:?}");
         }
-    }
-
-    #[test]
-    fn quotas_of_both_versions_are_read() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(quota(dir.path()), None);
-        std::fs::create_dir(dir.path().join("cpu")).unwrap();
-        std::fs::write(dir.path().join("cpu/cpu.cfs_quota_us"), "-1\n").unwrap();
-        std::fs::write(dir.path().join("cpu/cpu.cfs_period_us"), "100000\n").unwrap();
-        assert_eq!(quota(dir.path()), None);
-        std::fs::write(dir.path().join("cpu/cpu.cfs_quota_us"), "400000\n").unwrap();
-        assert_eq!(quota(dir.path()), Some(4));
-        std::fs::write(dir.path().join("cpu.max"), "150000 100000\n").unwrap();
-        assert_eq!(quota(dir.path()), Some(2));
-        std::fs::write(dir.path().join("cpu.max"), "max 100000\n").unwrap();
-        assert_eq!(quota(dir.path()), None);
-        std::fs::write(dir.path().join("cpu.max"), "5 0\n").unwrap();
-        assert_eq!(quota(dir.path()), None);
     }
 
     #[test]

@@ -217,6 +217,25 @@ fn a_process_dies_with_the_thread_that_started_it() {
 }
 
 #[test]
+fn when_memory_runs_out_a_child_is_taken_before_its_parent() {
+    let score = |text: &str| text.trim().parse::<i32>().unwrap();
+    let own = score(&std::fs::read_to_string("/proc/self/oom_score_adj").unwrap());
+    let out = pipe().unwrap();
+    let mut spawner = Spawner::new(Owner::new()).unwrap();
+    let spawned = Run::sh("cat /proc/self/oom_score_adj").start(&mut spawner, out.write.as_fd()).unwrap();
+    drop(out.write);
+    let mut text = String::new();
+    std::fs::File::from(out.read).read_to_string(&mut text).unwrap();
+    reap(spawned.pid).unwrap();
+    assert_eq!(score(&text), (own + 100).min(1000));
+    assert_eq!(
+        score(&std::fs::read_to_string("/proc/self/oom_score_adj").unwrap()),
+        own,
+        "the parent's stays as it was"
+    );
+}
+
+#[test]
 fn a_symlink_loop_is_a_failure_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("loop");

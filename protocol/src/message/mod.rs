@@ -124,7 +124,7 @@ mod tests {
         let exits = Exits {
             procs: vec![ProcExit {
                 proc: ProcId(7),
-                end: ProcEnd::Signaled { signal: 11, core: true },
+                end: ProcEnd::Signaled { signal: 11, core: true, memory: None },
                 phase: Phase::Initialised,
                 maxrss_kib: 12,
                 killed: false,
@@ -134,5 +134,16 @@ mod tests {
         assert_eq!((frame.header.kind, frame.header.host, frame.header.epoch), (Kind::Exits, HostIndex(3), Epoch(4)));
         assert_eq!(Exits::read(&frame), Ok(exits));
         assert!(Share::read(&frame).is_err());
+    }
+
+    #[test]
+    fn a_rank_that_a_neighbouring_release_tells_of_has_ended_all_the_same() {
+        let memory = Some(OutOfMemory { killed: 1, limit_bytes: None });
+        let told = cbor(&ProcEnd::Signaled { signal: 9, core: false, memory });
+        assert_eq!(minicbor::decode::<ProcEnd>(&told).unwrap(), ProcEnd::Signaled { signal: 9, core: false, memory });
+        // Without the field for memory.
+        let older = [0x82, 0x01, 0x82, 0x09, 0xf4];
+        let end = ProcEnd::Signaled { signal: 9, core: false, memory: None };
+        assert_eq!(minicbor::decode::<ProcEnd>(&older).unwrap(), end);
     }
 }

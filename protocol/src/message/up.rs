@@ -86,6 +86,17 @@ pub struct Started {
     pub procs: Vec<ProcStarted>,
 }
 
+/// Processes of a host's control group that the kernel has killed for want of memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode, Serialize)]
+pub struct OutOfMemory {
+    /// How many, since ranks run there.
+    #[n(0)]
+    pub killed: u64,
+    /// How many bytes the group may have; absent when no limit stands there.
+    #[n(1)]
+    pub limit_bytes: Option<u64>,
+}
+
 /// How a process ended.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -102,6 +113,10 @@ pub enum ProcEnd {
         /// Whether a core file was written.
         #[n(1)]
         core: bool,
+        /// The kernel did, for want of memory.
+        #[n(2)]
+        #[serde(skip_serializing_if = "Option::is_none")]
+        memory: Option<OutOfMemory>,
     },
     /// It never ran.
     #[n(2)]

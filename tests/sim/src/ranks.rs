@@ -247,7 +247,7 @@ impl Ranks {
     fn end_ranks(&mut self, signal: i32) {
         for proc in self.living() {
             if !self.rng.chance(self.program.stubborn_percent) {
-                self.later(50_000, RankEvent::Exit(proc, ProcEnd::Signaled { signal, core: false }));
+                self.later(50_000, RankEvent::Exit(proc, ProcEnd::Signaled { signal, core: false, memory: None }));
             }
         }
     }
@@ -341,7 +341,7 @@ impl Ranks {
 
     fn end_all(&mut self) {
         for proc in self.living() {
-            self.exit(proc, ProcEnd::Signaled { signal: 9, core: false });
+            self.exit(proc, ProcEnd::Signaled { signal: 9, core: false, memory: None });
         }
     }
 
@@ -416,7 +416,7 @@ impl Ranks {
     fn spoil(&mut self, proc: ProcId, what: Odd) {
         match what {
             Odd::Exit(code) => self.exit(proc, ProcEnd::Exited(code)),
-            Odd::Crash(signal) => self.exit(proc, ProcEnd::Signaled { signal, core: false }),
+            Odd::Crash(signal) => self.exit(proc, ProcEnd::Signaled { signal, core: false, memory: None }),
             Odd::Abort(code) => {
                 self.aborted = true;
                 self.up(&Abort { proc, cause: AbortCause::Asked { code, message: String::new() } });

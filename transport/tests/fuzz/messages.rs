@@ -125,7 +125,11 @@ fn good() -> Vec<Bytes> {
         procs: (0..3)
             .map(|proc| ProcExit {
                 proc: muster_protocol::ProcId(proc),
-                end: ProcEnd::Signaled { signal: 11, core: true },
+                end: ProcEnd::Signaled {
+                    signal: 9,
+                    core: false,
+                    memory: Some(OutOfMemory { killed: 1, limit_bytes: Some(1 << 30) }),
+                },
                 phase: Phase::Initialised,
                 maxrss_kib: 12,
                 killed: false,

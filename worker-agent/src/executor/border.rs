@@ -23,6 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use muster_protocol::ProcId;
+use muster_protocol::message::OutOfMemory;
 pub use muster_sys::limits::{Resource, ResourceLimit};
 pub use muster_sys::stage::Stage;
 pub use muster_sys::status::ExitStatus;
@@ -155,6 +156,8 @@ pub enum Report {
         /// Largest resident set of it and of the children it waited for, as the kernel counts: never less than the
         /// agent's own at the time of the start.
         maxrss_kib: u64,
+        /// The kernel has killed it, for want of memory.
+        memory: Option<OutOfMemory>,
     },
     /// A sweep is over.
     Swept {

@@ -101,6 +101,11 @@ impl RankTable {
         self.by_proc.insert(proc, pid);
     }
 
+    /// Whether this process is a rank that nobody here wants to end.
+    pub(super) fn is_wanted(&self, pid: i32) -> bool {
+        self.sweep.is_none() && self.by_pid.get(&pid).is_some_and(|entry| entry.phase == Phase::Running)
+    }
+
     /// A process has ended; says which rank it was.
     pub(super) fn exited(&mut self, pid: i32) -> Option<ProcId> {
         self.child_ended();

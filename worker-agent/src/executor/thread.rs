@@ -10,16 +10,20 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
+use muster_core::memory::Kills;
 use muster_protocol::ProcId;
+use muster_protocol::message::OutOfMemory;
+use muster_sys::cgroup::ControlGroup;
 use muster_sys::children::Owner;
 use muster_sys::clock::boottime_ms;
 use muster_sys::pipe::Bell;
 use muster_sys::poll::{Poller, Trigger};
+use muster_sys::reap::{self, Reaped};
+use muster_sys::signals;
 use muster_sys::spawn::{SpawnError, Spawned, Spawner, kill_starting};
 use muster_sys::subreaper::{self, Strangers, Survivor};
-use muster_sys::{reap, signals};
 
-use super::border::{Executor, Order, OrderError, RankOrder, Report, SpawnFailure, Stage, Which};
+use super::border::{Executor, ExitStatus, Order, OrderError, RankOrder, Report, SpawnFailure, Stage, Which};
 use super::failure::errno::{EAGAIN, EBUSY, ECANCELED, EEXIST, EIO};
 use super::leavings::Leavings;
 use super::queue::{Next, Queue};
@@ -105,6 +109,7 @@ impl LocalExecutor {
             table: RankTable::default(),
             pidfds: BTreeMap::new(),
             leavings: Leavings::default(),
+            kills: Kills::default(),
             shutdown: false,
         };
         let thread = std::thread::Builder::new()
@@ -149,6 +154,7 @@ struct Worker {
     table: RankTable,
     pidfds: BTreeMap<i32, OwnedFd>,
     leavings: Leavings,
+    kills: Kills,
     shutdown: bool,
 }
 
@@ -279,6 +285,9 @@ impl Worker {
         match ends {
             Ok((theirs, ours)) => {
                 self.leavings.begin();
+                if self.table.len() == 0 {
+                    self.kills = Kills::begin(ControlGroup::here().memory().map(|memory| memory.kills));
+                }
                 if let Err(rank) = self.starts.begin(rank, theirs, ours) {
                     self.not_started(&rank, prepare(EIO));
                 }
@@ -340,10 +349,11 @@ impl Worker {
     fn reap_rank(&mut self, token: u64) {
         let Ok(pid) = i32::try_from(token - TOKEN_RANKS) else { return };
         match reap::try_reap(pid) {
-            Ok(Some(reaped)) => {
+            Ok(Some(Reaped { status, maxrss_kib })) => {
                 self.forget(pid);
+                let memory = self.explain(pid, status);
                 if let Some(proc) = self.table.exited(pid) {
-                    (self.report)(Report::Exited { proc, status: reaped.status, maxrss_kib: reaped.maxrss_kib });
+                    (self.report)(Report::Exited { proc, status, maxrss_kib, memory });
                 }
             }
             Ok(None) => {}
@@ -352,11 +362,21 @@ impl Worker {
                 tracing::error!("process {pid} was reaped by somebody else, its exit status is lost: {e}");
                 self.forget(pid);
                 if let Some(proc) = self.table.exited(pid) {
-                    let status = super::border::ExitStatus::Exited(u8::MAX);
-                    (self.report)(Report::Exited { proc, status, maxrss_kib: 0 });
+                    let status = ExitStatus::Exited(u8::MAX);
+                    (self.report)(Report::Exited { proc, status, maxrss_kib: 0, memory: None });
                 }
             }
         }
+    }
+
+    /// Whether want of memory explains how a rank has ended.
+    fn explain(&mut self, pid: i32, status: ExitStatus) -> Option<OutOfMemory> {
+        let ExitStatus::Signaled { signal, .. } = status else { return None };
+        if !self.table.is_wanted(pid) {
+            return None;
+        }
+        let read = || ControlGroup::here().memory().map(|memory| (memory.kills, memory.limit_bytes));
+        self.kills.explain(signal, read)
     }
 
     fn forget(&mut self, pid: i32) {

@@ -7,7 +7,7 @@ use minicbor::bytes::ByteVec;
 use muster_core::plan::{self, AppSpec};
 use muster_core::pmi::{Answer as PmiAnswer, Phase as PmiPhase, SpawnRequest, Upcall};
 use muster_protocol::message::{
-    Answer, App, Ask, Bootstrap, EnvVar, KeyValue, Phase, ProcEnd, Rlimit, SpawnApp, StartStage,
+    Answer, App, Ask, Bootstrap, EnvVar, KeyValue, OutOfMemory, Phase, ProcEnd, Rlimit, SpawnApp, StartStage,
     Survivor as WireSurvivor,
 };
 
@@ -115,10 +115,10 @@ pub(super) fn phase(phase: PmiPhase) -> Phase {
     }
 }
 
-pub(super) fn end(status: ExitStatus) -> ProcEnd {
+pub(super) fn end(status: ExitStatus, memory: Option<OutOfMemory>) -> ProcEnd {
     match status {
         ExitStatus::Exited(code) => ProcEnd::Exited(code),
-        ExitStatus::Signaled { signal, core } => ProcEnd::Signaled { signal, core },
+        ExitStatus::Signaled { signal, core } => ProcEnd::Signaled { signal, core, memory },
     }
 }
 

@@ -73,7 +73,7 @@ fn a_spawned_rank_that_fails_is_named_with_its_group() {
     assert!(share > 0 && bench.acts.contains(&JobAct::NewGroup(Group(1), ProcId(2), 2)));
     bench.returns(0, 0).returns(1, 0);
     assert!(bench.job.running(), "the spawned ranks live on");
-    bench.exit(3, ProcEnd::Signaled { signal: 11, core: false }, Phase::Initialised);
+    bench.exit(3, ProcEnd::Signaled { signal: 11, core: false, memory: None }, Phase::Initialised);
     let (outcome, cause) = bench.finish();
     assert_eq!(outcome, Outcome::Signal(11));
     assert!(cause.unwrap().starts_with("rank 1 of spawned group 1 on h"));

@@ -42,7 +42,7 @@ const ROWS: &[Row] = &[
     (
         "a segmentation fault",
         |b| {
-            b.init(1).exit(1, ProcEnd::Signaled { signal: 11, core: true }, Phase::Initialised);
+            b.init(1).exit(1, ProcEnd::Signaled { signal: 11, core: true, memory: None }, Phase::Initialised);
         },
         Outcome::Signal(11),
         Some("rank 1 on h1 was killed by SIGSEGV (signal 11), core dumped"),
@@ -87,7 +87,11 @@ const ROWS: &[Row] = &[
     (
         "a finalised rank returns 2, later another crashes",
         |b| {
-            b.init(0).returns(3, 2).exit(0, ProcEnd::Signaled { signal: 6, core: false }, Phase::Initialised);
+            b.init(0).returns(3, 2).exit(
+                0,
+                ProcEnd::Signaled { signal: 6, core: false, memory: None },
+                Phase::Initialised,
+            );
         },
         Outcome::Rank(2),
         Some("rank 3 on h3 exited with status 2"),
@@ -100,7 +104,7 @@ const ROWS: &[Row] = &[
             b.init(0).tell(1, &Abort { proc: ProcId(1), cause });
             b.exit(1, ProcEnd::Exited(7), Phase::Initialised).exit(
                 0,
-                ProcEnd::Signaled { signal: 11, core: false },
+                ProcEnd::Signaled { signal: 11, core: false, memory: None },
                 Phase::Initialised,
             );
         },
@@ -227,16 +231,18 @@ fn a_start_that_was_called_off_and_ranks_that_an_agent_ends_by_itself_are_their_
     let called_off =
         || ProcEnd::NotStarted { stage: StartStage::Setup, errno: 125, what: "its rank was to end".into() };
     let why = "host h1 was lost: its agent has ended its ranks: it had not heard from the launcher for as long as they may live";
-    for (end, killed) in
-        [(called_off(), false), (called_off(), true), (ProcEnd::Signaled { signal: 9, core: false }, true)]
-    {
+    for (end, killed) in [
+        (called_off(), false),
+        (called_off(), true),
+        (ProcEnd::Signaled { signal: 9, core: false, memory: None }, true),
+    ] {
         let mut bench = Bench::running(2);
         bench.told_exit(1, end, Phase::Untouched, killed);
         assert_eq!(bench.finish(), told(Outcome::HostLost, why));
     }
     // While a first failure is looked into, it explains nothing.
     let mut bench = Bench::running(2);
-    bench.init(0).exit(0, ProcEnd::Signaled { signal: 11, core: false }, Phase::Initialised);
+    bench.init(0).exit(0, ProcEnd::Signaled { signal: 11, core: false, memory: None }, Phase::Initialised);
     bench.told_exit(1, called_off(), Phase::Untouched, false);
     assert_eq!(bench.finish().0, Outcome::Signal(11));
     // A start that failed for a reason of its own is still our fault.

@@ -5,8 +5,8 @@ use muster_protocol::message::{Abort, AbortCause};
 use super::super::collect::COLLECT_MS;
 use super::*;
 
-const SEGV: ProcEnd = ProcEnd::Signaled { signal: 11, core: false };
-const KILL: ProcEnd = ProcEnd::Signaled { signal: 9, core: false };
+const SEGV: ProcEnd = ProcEnd::Signaled { signal: 11, core: false, memory: None };
+const KILL: ProcEnd = ProcEnd::Signaled { signal: 9, core: false, memory: None };
 
 /// A job of four ranks on four hosts that have all initialised.
 fn bench() -> Bench {
@@ -41,7 +41,7 @@ const ROWS: &[Row] = &[
         "a peer's fault arrives before the rank that exited with a status",
         |b| {
             unasked(b, 1, SEGV);
-            unasked(b, 2, ProcEnd::Signaled { signal: 6, core: false });
+            unasked(b, 2, ProcEnd::Signaled { signal: 6, core: false, memory: None });
             unasked(b, 0, ProcEnd::Exited(3));
         },
         Outcome::Rank(3),
@@ -169,7 +169,7 @@ fn what_comes_after_the_while_explains_nothing() {
 #[test]
 fn what_open_mpi_says_when_a_socket_closes_is_explained_by_a_crash_and_counts_without_one() {
     let aborts = |code| Abort { proc: ProcId(0), cause: AbortCause::Asked { code, message: String::new() } };
-    let crash = ProcEnd::Signaled { signal: 11, core: false };
+    let crash = ProcEnd::Signaled { signal: 11, core: false, memory: None };
     for (code, crashes, want) in [(14, true, 139), (14, false, 14), (7, true, 7)] {
         let mut bench = Bench::new(2, 2, Bootstrap::Pmix).all_joined();
         bench.started().init(0).init(1).tell(0, &aborts(code));

@@ -183,7 +183,7 @@ fn children_that_die_with_their_host_are_forgotten_when_the_others_have_left_the
     let lonely = spawn(&mut bench, 0, 2);
     assert!(bench.job.table.groups[&lonely].procs.iter().all(|p| p.host == HostIndex(0)));
     for proc in [4, 5] {
-        bench.exit(proc, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+        bench.exit(proc, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised);
     }
     assert_eq!(forgotten(&bench), [child.0, lonely.0]);
     assert_nothing_left(&bench);
@@ -250,7 +250,7 @@ impl Model {
             Step::Die(which, rank) if pick(which) != Group(0) => {
                 let state = &bench.job.table.groups[&pick(which)];
                 let proc = state.spec.first_proc.0 + rank % state.spec.size;
-                bench.exit(proc, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+                bench.exit(proc, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised);
             }
             Step::LoseHost => {
                 bench.lose(1);

@@ -131,7 +131,7 @@ impl Bench {
     }
 
     fn dies(&mut self, proc: u32) -> &mut Self {
-        self.exit(proc, ProcEnd::Signaled { signal: 15, core: false }, Phase::Initialised)
+        self.exit(proc, ProcEnd::Signaled { signal: 15, core: false, memory: None }, Phase::Initialised)
     }
 
     fn ended(&mut self, host: u32) -> &mut Self {

@@ -116,6 +116,6 @@ fn data_are_asked_for_again_when_a_host_may_have_missed_it_and_given_up_when_the
     // Rank 0, in whose name the host asks, ends meanwhile; its host still waits.
     bench.init(1).returns(0, 0);
     assert_eq!(answers(&mut bench), []);
-    bench.exit(3, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+    bench.exit(3, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised);
     assert!(matches!(answers(&mut bench).as_slice(), [(0, 3, Answer::Data { status: -46, .. })]));
 }

@@ -70,7 +70,7 @@ fn apply(bench: &mut Bench, step: &Step, now_ms: &mut u64) {
             bench.tell(0, &exits(*p, ProcEnd::Exited(*code), phase));
         }
         Step::Crash(p) => {
-            bench.tell(0, &exits(*p, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised));
+            bench.tell(0, &exits(*p, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised));
         }
         Step::Abort(p) => {
             bench.tell(0, &Abort { proc: ProcId(*p), cause: AbortCause::Departed });

@@ -37,7 +37,7 @@ fn over(bench: &Bench) -> Option<(Outcome, Option<String>)> {
 #[test]
 fn the_others_are_told_of_a_rank_that_died_and_end_the_job_well() {
     let mut bench = tolerant(2);
-    bench.exit(1, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+    bench.exit(1, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised);
     assert_eq!(told_all(&bench), [dead(&[(1, true)], &[])]);
     assert!(bench.kills().is_empty());
     let went_on =
@@ -77,8 +77,8 @@ fn survivors_give_the_status_and_without_any_the_first_failure_does() {
     assert_eq!(over(&bench), Some(told(Outcome::Rank(4), "rank 1 on h0 exited with status 4")));
 
     let mut bench = tolerant(1);
-    bench.exit(1, ProcEnd::Signaled { signal: 11, core: false }, Phase::Initialised);
-    bench.exit(0, ProcEnd::Signaled { signal: 6, core: false }, Phase::Initialised).ended(0);
+    bench.exit(1, ProcEnd::Signaled { signal: 11, core: false, memory: None }, Phase::Initialised);
+    bench.exit(0, ProcEnd::Signaled { signal: 6, core: false, memory: None }, Phase::Initialised).ended(0);
     let (outcome, cause) = over(&bench).unwrap();
     assert_eq!((outcome.code(), cause.as_deref()), (139, Some("rank 1 on h0 was killed by SIGSEGV (signal 11)")));
 }
@@ -127,7 +127,7 @@ fn an_abort_from_a_host_that_was_given_up_concerns_nobody() {
 fn a_host_whose_library_waits_for_a_rank_that_never_came_cannot_go_on() {
     let mut bench = tolerant(2);
     // Rank 2 lives beside it, and its library counts on both.
-    bench.exit(0, ProcEnd::Signaled { signal: 11, core: false }, Phase::Untouched);
+    bench.exit(0, ProcEnd::Signaled { signal: 11, core: false, memory: None }, Phase::Untouched);
     assert_eq!(bench.kills().len(), 1);
 }
 

@@ -66,7 +66,7 @@ fn the_failure_in_one_world_ends_them_all() {
     let mut bench = three(OnFailure::End);
     bench.started();
     speaks(&mut bench, 1, 1);
-    bench.exit(3, ProcEnd::Signaled { signal: 9, core: false }, Phase::Initialised);
+    bench.exit(3, ProcEnd::Signaled { signal: 9, core: false, memory: None }, Phase::Initialised);
     assert_eq!(bench.kills(), [GRACE_MS]);
     let want = told(Outcome::Signal(9), "rank 1 of world 1 on h1 was killed by SIGKILL (signal 9)");
     assert_eq!(bench.finish(), want);

@@ -22,6 +22,8 @@ pub(super) struct Plan<'a> {
     pub(super) unblocked: libc::sigset_t,
     pub(super) cpus: Option<&'a CoreMask>,
     pub(super) umask: Option<u32>,
+    /// What the kernel adds when it looks for a process to kill for want of memory.
+    pub(super) oom_score_adj: Option<&'a CStr>,
     pub(super) cwd: Option<&'a CStr>,
     pub(super) redirects: &'a [Redirect],
     pub(super) extra: Option<i32>,
@@ -93,6 +95,9 @@ fn prepare(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
             libc::umask(mask as libc::mode_t);
         }
     }
+    if let Some(score) = plan.oom_score_adj {
+        come_before_parent(score);
+    }
     if let Some(cpus) = plan.cpus {
         cpus.apply().map_err(|_| (Stage::Affinity, errno()))?;
     }
@@ -117,6 +122,18 @@ fn prepare(plan: &Plan<'_>) -> Result<(), (Stage, i32)> {
     }
     signals::swap_mask(&plan.unblocked);
     Ok(())
+}
+
+/// When memory runs out, the kernel shall kill this process rather than its parent. Where `/proc` is missing or not ours, sizes decide.
+fn come_before_parent(score: &CStr) {
+    // SAFETY: path and text end with zero bytes and outlive the calls; the descriptor is our own.
+    unsafe {
+        let fd = libc::open(c"/proc/self/oom_score_adj".as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        if fd >= 0 {
+            libc::write(fd, score.as_ptr().cast(), score.to_bytes().len());
+            libc::close(fd);
+        }
+    }
 }
 
 /// Size of the kernel's signal set, which the C library's own is larger than.

@@ -253,7 +253,9 @@ impl Ranks {
             Report::SpawnFailed(failure) if failure.proc == PMIX_PROC => {
                 self.pmix_died(&format!("the PMIx server of this host cannot be started: {failure}"));
             }
-            Report::Exited { proc: PMIX_PROC, status, .. } => self.pmix_ended(convert::end(status)),
+            Report::Exited { proc: PMIX_PROC, status, memory, .. } => {
+                self.pmix_ended(convert::end(status, memory));
+            }
             Report::Spawned { proc, pid, ref pmi, .. } => {
                 let Some(state) = self.procs.get_mut(&proc) else { return };
                 state.pid = u32::try_from(pid).ok();
@@ -263,7 +265,9 @@ impl Ranks {
                 self.acts.push(RankAct::Running(report, window));
             }
             Report::SpawnFailed(failure) => self.finish(failure.proc, convert::not_started(&failure), 0),
-            Report::Exited { proc, status, maxrss_kib } => self.exited(proc, status, maxrss_kib, now_ms),
+            Report::Exited { proc, status, maxrss_kib, memory } => {
+                self.exited(proc, status, convert::end(status, memory), maxrss_kib, now_ms);
+            }
             Report::Swept { survivors } => {
                 self.survivors = survivors;
                 self.acts.push(RankAct::PmixGone);
@@ -273,9 +277,9 @@ impl Ranks {
     }
 
     /// A rank has ended. What it wrote to its PMI socket before must be heard first: it may have asked for the abort.
-    fn exited(&mut self, proc: ProcId, status: ExitStatus, maxrss_kib: u64, _now_ms: u64) {
+    fn exited(&mut self, proc: ProcId, status: ExitStatus, end: ProcEnd, maxrss_kib: u64, _now_ms: u64) {
         let Some(state) = self.procs.get_mut(&proc) else { return };
-        state.exit = Some((convert::end(status), maxrss_kib));
+        state.exit = Some((end.clone(), maxrss_kib));
         state.killed = Some(self.killed);
         let (group, local) = (state.group, state.local);
         if state.pmi {
@@ -283,10 +287,10 @@ impl Ranks {
         } else if self.groups.get(&group).is_some_and(|g| g.spec.bootstrap == Bootstrap::Pmix) {
             self.with_pmix(|server, out| server.exited(group, local, out));
             if self.has_crashed(group, status) {
-                self.finish(proc, convert::end(status), maxrss_kib);
+                self.finish(proc, end, maxrss_kib);
             }
         } else {
-            self.finish(proc, convert::end(status), maxrss_kib);
+            self.finish(proc, end, maxrss_kib);
         }
     }
 

@@ -205,7 +205,11 @@ impl Ranks {
     fn pmix_is_gone(&mut self) {
         let how = match self.pmix.as_mut().and_then(|pmix| pmix.end.take()) {
             Some(ProcEnd::Exited(code)) => format!("exited with status {code}"),
-            Some(ProcEnd::Signaled { signal, .. }) => format!("died of {}", muster_core::job::signal_name(signal)),
+            Some(ProcEnd::Signaled { signal, memory, .. }) => {
+                let why =
+                    memory.map_or_else(String::new, |memory| format!(" ({})", muster_core::memory::sentence(memory)));
+                format!("died of {}{why}", muster_core::job::signal_name(signal))
+            }
             _ => "did not start".to_owned(),
         };
         self.pmix_died(&format!("the PMIx server of this host {how}; the agent's log may have its last words"));

@@ -100,7 +100,7 @@ fn a_rank_that_had_ended_before_the_order_was_not_killed_by_it() {
         Report::Spawned { proc: ProcId(0), pid: 7, stdin: None, stdout: pipe(), stderr: pipe(), pmi: Some(socket) };
     ranks.report(spawned, 1);
     let status = ExitStatus::Signaled { signal: 11, core: false };
-    ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 1 }, 2);
+    ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 1, memory: None }, 2);
     let kill = STAMP.to_all(&muster_protocol::message::Kill { grace_ms: 0 });
     ranks.frame(&kill, 3).unwrap();
     ranks.pmi_closed(ProcId(0), 4);
@@ -119,7 +119,10 @@ fn the_end_of_ranks_beside_a_world_of_pmix_is_told_without_its_server() {
         open(&mut ranks, group, bootstrap);
     }
     for proc in [1, 2] {
-        ranks.report(Report::Exited { proc: ProcId(proc), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+        ranks.report(
+            Report::Exited { proc: ProcId(proc), status: ExitStatus::Exited(0), maxrss_kib: 0, memory: None },
+            1,
+        );
     }
     let told = |act: RankAct| match act {
         RankAct::Up(frame) if frame.header.kind == Kind::Exits => Exits::read(&frame).unwrap().procs,
@@ -136,7 +139,10 @@ fn of_a_group_that_is_over_nothing_is_kept_nor_begun_anew() {
     open(&mut ranks, 0, Bootstrap::None);
     for group in 1..4 {
         open(&mut ranks, group, Bootstrap::None);
-        ranks.report(Report::Exited { proc: ProcId(group), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+        ranks.report(
+            Report::Exited { proc: ProcId(group), status: ExitStatus::Exited(0), maxrss_kib: 0, memory: None },
+            1,
+        );
     }
     open(&mut ranks, 4, Bootstrap::None);
     ranks.frame(&forget(1, 4), 2).unwrap();
@@ -159,7 +165,7 @@ fn a_host_that_has_forgotten_all_its_ranks_still_ends_with_its_lease() {
     let mut ranks = Ranks::new(ME, STAMP, Vec::new(), PmixSite::default());
     assert_eq!(ranks.next_due_ms(), None);
     open(&mut ranks, 1, Bootstrap::None);
-    ranks.report(Report::Exited { proc: ProcId(1), status: ExitStatus::Exited(0), maxrss_kib: 0 }, 1);
+    ranks.report(Report::Exited { proc: ProcId(1), status: ExitStatus::Exited(0), maxrss_kib: 0, memory: None }, 1);
     let stretch = Stretch { first: Group(1), count: 1 };
     ranks.frame(&STAMP.to_all(&Forget { groups: vec![stretch] }), 2).unwrap();
     assert!(ranks.procs.is_empty());
@@ -179,7 +185,7 @@ fn a_crash_beside_pmix_is_told_at_once_and_what_may_follow_from_an_abort_is_not(
         ranks
             .with_pmix(|server, out| server.input(FromPmix::Ready { version: "5.0".into(), library: "l".into() }, out));
         ranks.take_acts();
-        ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 0 }, 1);
+        ranks.report(Report::Exited { proc: ProcId(0), status, maxrss_kib: 0, memory: None }, 1);
         let told = |act: &RankAct| matches!(act, RankAct::Up(frame) if frame.header.kind == Kind::Exits);
         assert_eq!(ranks.take_acts().iter().any(told), at_once, "{status:?}");
         ranks.with_pmix(|server, out| {

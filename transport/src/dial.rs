@@ -105,7 +105,8 @@ pub enum Failure {
     },
     /// It went away during the handshake.
     #[error(
-        "connected, but {address} closed the connection before it answered; has its agent a job key, and is it still running?"
+        "connected, but {address} closed the connection before it answered; is its agent running and has it a job key, and is a proxy in \
+         between (a service mesh's sidecar) ready?"
     )]
     Closed {
         /// Where it was found.

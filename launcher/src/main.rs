@@ -10,7 +10,7 @@ use muster_launcher::cli::{self, Command};
 use muster_launcher::discover::Surroundings;
 use muster_launcher::run::local::AGENT_WORD;
 use muster_launcher::run::{Usage, tracing_level};
-use muster_launcher::{exec, key, plan, report, run};
+use muster_launcher::{exec, hosts, key, plan, report, run};
 use muster_worker_agent::setup;
 
 fn main() -> ExitCode {
@@ -52,6 +52,10 @@ fn obey(command: Command, site: &Surroundings) -> anyhow::Result<Outcome> {
         }
         Command::PlanExec { exec, json } => exec::show(&exec, json, site)?,
         Command::Plan { run, json } => plan::show(&run, json, site)?,
+        Command::Hosts(options) => {
+            setup::start_logging(tracing_level(options.log));
+            hosts::show(&options, site)?;
+        }
         Command::KeyNew { file } => key::new(file.as_deref())?,
         Command::Help(text) => report::print(&text)?,
         Command::Version => report::print(&format!("muster {}\n", env!("CARGO_PKG_VERSION")))?,

@@ -37,7 +37,7 @@ pub enum UsageError {
         advice: &'static str,
     },
     /// A command of a later release.
-    #[error("muster {command} is not in this release; it has run, exec, plan, key new, version and help")]
+    #[error("muster {command} is not in this release; it has run, exec, plan, hosts, key new, version and help")]
     NotInRelease {
         /// The command.
         command: String,
@@ -71,6 +71,12 @@ pub enum UsageError {
     )]
     NotForExec {
         /// The option and where it was given.
+        place: String,
+    },
+    /// An option that `muster hosts` does not have.
+    #[error("{place}: muster hosts does not take it; muster hosts --help tells what it takes")]
+    NotForHosts {
+        /// Where it stands.
         place: String,
     },
     /// Nothing to run.

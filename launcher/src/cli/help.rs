@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::table::{Opt, SECTIONS, Takes};
+use super::table::{Id, Opt, SECTIONS, Takes};
 
 const WIDTH: usize = 100;
 const INDENT: usize = 8;
@@ -15,6 +15,7 @@ Usage:
   muster exec [OPTIONS] -- COMMAND [ARGUMENTS]          run mpirun, mpiexec, horovodrun, ... over the agents
   muster plan [OPTIONS] PROGRAM [ARGUMENTS] [: ...]     show what would run where, and why
   muster plan exec [OPTIONS] -- COMMAND [ARGUMENTS]     show what a command would get, and why
+  muster hosts [OPTIONS]                                show whose agents answer now, as NAME:SLOTS
   muster key new [FILE]                                 make a job key for launcher and agents
   muster version
   muster help [COMMAND]
@@ -46,6 +47,16 @@ muster plan exec shows each variable and its reason. When a host is lost, so is 
 when it leaves a host unused, that is told.
 ";
 
+const HOSTS: &str = "\
+Usage: muster hosts [OPTIONS]
+
+Asks the agents of all hosts once, at the same time, and prints a line NAME:SLOTS for each that answers
+and has the same key and job; this machine, if it is in the list, is shown unasked. The list is read anew
+each time. The status is 0 whoever answers; -v tells on standard error why a host is left out. Made to be
+asked again and again, such as by
+  horovodrun --host-discovery-script \"muster hosts -f hosts\" ...
+";
+
 const FORMS: &str = "\
 Other places for options:
   Every option except -configfile, -genv*, -env*, -v, --config and --json has an environment form:
@@ -66,7 +77,7 @@ with --key-file.
 /// `muster --help`.
 pub(super) fn overview() -> String {
     let mut out = OVERVIEW.to_owned();
-    out.push_str("\nmuster run --help and muster exec --help describe all options.\n");
+    out.push_str("\nmuster run --help, muster exec --help and muster hosts --help describe all options.\n");
     out
 }
 
@@ -77,9 +88,18 @@ pub(super) fn key() -> String {
 
 /// `muster exec --help`.
 pub(super) fn exec() -> String {
-    let mut out = EXEC.to_owned();
+    with_options(EXEC, super::exec::takes)
+}
+
+/// `muster hosts --help`.
+pub(super) fn hosts() -> String {
+    with_options(HOSTS, super::hosts::takes)
+}
+
+fn with_options(text: &str, takes: impl Fn(Id) -> bool) -> String {
+    let mut out = text.to_owned();
     out.push_str("\nOptions:\n");
-    for option in super::table::all().filter(|o| super::exec::takes(o.id)) {
+    for option in super::table::all().filter(|o| takes(o.id)) {
         let _ = writeln!(out, "  {}", signature(option));
         wrap(&mut out, option.help);
     }

@@ -6,6 +6,7 @@ mod environment;
 mod error;
 mod exec;
 mod help;
+mod hosts;
 mod options;
 mod scan;
 mod sources;
@@ -18,7 +19,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 pub use error::UsageError;
-pub use options::{Command, ExecOptions, HostChoice, LogLevel, RunOptions, Sourced};
+pub use options::{Command, ExecOptions, HostChoice, HostsOptions, LogLevel, RunOptions, Sourced};
 
 use crate::discover::Surroundings;
 use scan::{Segment, Word};
@@ -27,7 +28,7 @@ use table::Id;
 /// Names under which the program is `muster run`.
 const MPIEXEC_NAMES: &[&str] = &["mpiexec", "mpirun", "mpiexec.muster", "mpirun.muster"];
 /// Commands of this release.
-const COMMANDS: &[&str] = &["run", "exec", "plan", "key", "version", "help"];
+const COMMANDS: &[&str] = &["run", "exec", "plan", "hosts", "key", "version", "help"];
 /// Commands that later releases have.
 const LATER: &[&str] = &["topo", "doctor", "bench", "status", "logs"];
 
@@ -57,6 +58,7 @@ pub fn parse(
         "exec" => exec::command(false, words, site),
         "plan" if words.first().is_some_and(|w| w.text == "exec") => exec::command(true, words.split_off(1), site),
         "plan" => run("plan", words, site),
+        "hosts" => hosts::command(words, site),
         "key" => key(words),
         "version" | "--version" | "-version" | "-V" => nothing_more("version", &words, Command::Version),
         "help" | "--help" | "-help" | "-h" => help_on(&words),
@@ -113,6 +115,7 @@ fn help_on(words: &[Word]) -> Result<Command, UsageError> {
         None => Ok(Command::Help(help::overview())),
         Some("run" | "plan" | "mpiexec") => Ok(Command::Help(help::run())),
         Some("exec") => Ok(Command::Help(help::exec())),
+        Some("hosts") => Ok(Command::Help(help::hosts())),
         Some("key") => Ok(Command::Help(help::key())),
         Some(other) => Err(UsageError::Unexpected { command: "help", given: other.to_owned() }),
     }

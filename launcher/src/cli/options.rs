@@ -101,6 +101,25 @@ pub struct ExecOptions {
     pub notes: Vec<String>,
 }
 
+/// What `muster hosts` needs to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostsOptions {
+    /// Name of the job, which agents may insist on.
+    pub job: String,
+    /// The hosts.
+    pub hosts: HostChoice,
+    /// The secret shared with the agents, if named.
+    pub key_file: Option<Sourced<String>>,
+    /// The agents' port, if named.
+    pub port: Option<Sourced<u16>>,
+    /// Time for a host to answer in.
+    pub limit_ms: u64,
+    /// How much Muster says about itself.
+    pub log: LogLevel,
+    /// Things worth telling the user that are no errors.
+    pub notes: Vec<String>,
+}
+
 /// What `muster` is asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
@@ -122,6 +141,8 @@ pub enum Command {
         /// Whether to print JSON.
         json: bool,
     },
+    /// Show the hosts whose agents answer.
+    Hosts(Box<HostsOptions>),
     /// Make a job key.
     KeyNew {
         /// File to create; none: standard output.

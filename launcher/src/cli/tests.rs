@@ -203,6 +203,8 @@ fn other_commands() {
         "key",
         "key new --help",
         "plan -h",
+        "hosts --help",
+        "help hosts",
     ] {
         assert!(matches!(command(&[], line), Ok(Command::Help(text)) if text.len() > 100), "{line}");
     }
@@ -230,7 +232,7 @@ fn mistakes_are_told_with_what_to_do() {
     insta::assert_snapshot!(error("run -n 2"), @"no program to run; write it after the options: muster run [OPTIONS] PROGRAM [ARGUMENTS]");
     insta::assert_snapshot!(error("run a : : b"), @"program 2 is missing: each ':' stands between two programs");
     insta::assert_snapshot!(error("run --json p"), @"--json goes with muster plan only");
-    insta::assert_snapshot!(error("topo"), @"muster topo is not in this release; it has run, exec, plan, key new, version and help");
+    insta::assert_snapshot!(error("topo"), @"muster topo is not in this release; it has run, exec, plan, hosts, key new, version and help");
     insta::assert_snapshot!(error("rnu p"), @r#"unknown command "rnu" (did you mean muster run?); muster --help lists the commands"#);
     insta::assert_snapshot!(error("-n 4 p"), @r#"unknown command "-n" (did you mean muster run -n?); muster --help lists the commands"#);
     insta::assert_snapshot!(error("key old"), @r#"muster key does not take "old"; muster key --help tells what it takes"#);
@@ -362,4 +364,21 @@ fn what_a_command_line_of_exec_gets_wrong_is_said() {
     insta::assert_snapshot!(error("exec --placement cyclic -H a -- x"), @r#"--placement: "cyclic" is neither strict nor warn; the order of ranks is the command's own business"#);
     insta::assert_snapshot!(error("exec --json -H a -- x"), @"--json goes with muster plan only");
     insta::assert_snapshot!(error("exec --max-restart 1 -H a -- x"), @r#"unknown option "--max-restart" (did you mean --max-restarts?); options stand before the program, and muster run --help lists them"#);
+}
+
+#[test]
+fn hosts_are_asked_for_two_seconds_whatever_a_job_waits_unless_the_command_line_says_how_long() {
+    let asked = |line: &str| match command(&[("MUSTER_OPT_CONNECT_TIMEOUT", "10m"), ("MUSTER_OPT_JOB", "pi")], line) {
+        Ok(Command::Hosts(options)) => *options,
+        other => panic!("{line}: {other:?}"),
+    };
+    let options = asked("hosts -f /x --port 2223");
+    assert!(matches!(&options.hosts, HostChoice::File(file) if file.value == "/x"));
+    assert_eq!(
+        (options.limit_ms, options.job.as_str(), options.port.map(|port| port.value)),
+        (2_000, "pi", Some(2223))
+    );
+    assert_eq!(asked("hosts --connect-timeout 500ms").limit_ms, 500);
+    insta::assert_snapshot!(error("hosts -n 4"), @"-n: muster hosts does not take it; muster hosts --help tells what it takes");
+    insta::assert_snapshot!(error("hosts a,b"), @r#"muster hosts does not take "a,b"; muster hosts --help tells what it takes"#);
 }

@@ -3,7 +3,7 @@
 use muster_core::hosts::{HostList, HostSpec};
 
 /// Whether a host is the machine that the command runs on, on which no remote shell is needed and often no agent is.
-pub(super) fn is_here(name: &str, own: &str) -> bool {
+pub(crate) fn is_here(name: &str, own: &str) -> bool {
     let first = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     name == own || name == "localhost" || (name.parse::<std::net::IpAddr>().is_err() && first(name) == first(own))
 }

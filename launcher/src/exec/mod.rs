@@ -23,6 +23,7 @@ use crate::discover::Surroundings;
 use crate::report;
 use crate::run::Usage;
 
+pub(crate) use find::is_here;
 pub use plan::show;
 
 /// Runs a command.

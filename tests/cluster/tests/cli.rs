@@ -43,7 +43,7 @@ fn mistyped_commands_and_options() {
     let here = here();
     let muster = |args: &[&str]| told(&here, here.muster(args).expect("built"));
     assert_snapshot!(muster(&["runn", "true"]), @r#"64: muster: unknown command "runn" (did you mean muster run?); muster --help lists the commands"#);
-    assert_snapshot!(muster(&["topo"]), @"64: muster: muster topo is not in this release; it has run, exec, plan, key new, version and help");
+    assert_snapshot!(muster(&["topo"]), @"64: muster: muster topo is not in this release; it has run, exec, plan, hosts, key new, version and help");
     assert_snapshot!(muster(&["key", "old"]), @r#"64: muster: muster key does not take "old"; muster key --help tells what it takes"#);
     assert_snapshot!(run(&here, &["--timeot", "3", "true"]), @r#"64: muster: unknown option "--timeot" (did you mean --timeout?); options stand before the program, and muster run --help lists them"#);
     assert_snapshot!(run(&here, &["--frobnicate", "true"]), @r#"64: muster: unknown option "--frobnicate"; options stand before the program, and muster run --help lists them"#);
@@ -80,6 +80,18 @@ fn files_and_values_that_cannot_be_used() {
     assert_snapshot!(run(&here, &["--local", "2", "-n", "2", "--stdin", "2", "true"]), @"64: muster: --stdin 2: there is no such rank, the job has 2 (0 to 1)");
     assert_snapshot!(run(&here, &["--local", "--events", "none/e", "true"]), @"64: muster: --events: event file none/e cannot be created: No such file or directory (os error 2)");
     assert_snapshot!(run(&here, &["--local", "--output-dir", "/dev/null/o", "true"]), @"64: muster: --output-dir: output directory /dev/null/o: Not a directory (os error 20)");
+}
+
+#[test]
+fn hosts_to_ask_that_are_not_there() {
+    let here = here();
+    let hosts = |args: &[&str]| told(&here, here.muster(&[&["hosts"], args].concat()).expect("built"));
+    assert_snapshot!(hosts(&["--config", "none"]), @"64: muster: --config: none: cannot be read: No such file or directory (os error 2)");
+    let local = here.write("m.toml", "local = 1\n").expect("written").display().to_string();
+    assert_snapshot!(hosts(&["--config", &local]), @"64: muster: muster hosts asks the agents of hosts: name them with -H or -f");
+    assert_snapshot!(hosts(&["-H", "127.0.0.1", "--key-file", "none"]), @"64: muster: --key-file: job key none cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(hosts(&["-H", "127.0.0.1", "-n", "2"]), @"64: muster: -n: muster hosts does not take it; muster hosts --help tells what it takes");
+    assert_snapshot!(hosts(&["127.0.0.1"]), @r#"64: muster: muster hosts does not take "127.0.0.1"; muster hosts --help tells what it takes"#);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use muster_worker_agent::shell::desk::{self, Told};
 use muster_worker_agent::shell::rsh;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -26,13 +26,16 @@ const ATTEMPT: Duration = Duration::from_secs(5);
 /// Time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Time for the attempt that decides whether a host that was reached is lost.
-const PROBE: Duration = Duration::from_millis(1_500);
+pub(super) const PROBE: Duration = Duration::from_millis(1_500);
 /// Silence after which that attempt is made: both together are what the rest of Muster takes for death.
 const SILENCE: Duration = Duration::from_millis(SILENCE_DEAD_MS).saturating_sub(PROBE);
 /// Time between two signs of life.
 const PING: Duration = Duration::from_secs(1);
 /// Exit status of a remote shell whose host is gone, as ssh has it.
 const GONE: u8 = 255;
+
+/// Remote shells belong to no job.
+const STAMP: Stamp = Stamp { epoch: Epoch(0), generation: Generation(0) };
 
 /// What a line tells.
 #[derive(Debug)]
@@ -51,6 +54,14 @@ pub(super) enum News {
     Refused { why: String },
     /// Such a command has ended with this status.
     Ended { code: u8 },
+}
+
+/// What a line is asked for.
+pub(super) enum Call {
+    /// To run a visitor's command.
+    Visit(Visitor),
+    /// To tell its agent that the command has succeeded. What waits for this to be dropped waits until the agent has understood.
+    Over(oneshot::Sender<()>),
 }
 
 /// Where a host is, and what is common to all lines.
@@ -77,12 +88,12 @@ impl Target {
         self.dialer.dial(&self.name, self.port, hello, limit).await
     }
 
-    /// Dials until it answers, or nobody sends visitors any more. A visitor waits for the attempt under way; once one has
-    /// failed, or the host is known to be lost, he hears so at once.
+    /// Dials until it answers, or nobody calls any more. A visitor waits for the attempt under way; once one has failed, or the
+    /// host is known to be lost, he hears so at once. An agent that shall hear that the command is over is dialled once more.
     async fn reach(
         self: &Rc<Self>,
         hello: &Hello,
-        visitors: &mut mpsc::UnboundedReceiver<Visitor>,
+        calls: &mut mpsc::UnboundedReceiver<Call>,
         lost: bool,
     ) -> Option<Dialed> {
         let mut gone = lost;
@@ -96,9 +107,15 @@ impl Target {
             let dialed = loop {
                 tokio::select! {
                     dialed = &mut attempt => break dialed,
-                    visitor = visitors.recv(), if gone => {
-                        tokio::task::spawn_local(turn_away(self.clone(), visitor?));
-                    }
+                    call = calls.recv(), if gone => match call? {
+                        Call::Visit(visitor) => drop(tokio::task::spawn_local(turn_away(self.clone(), visitor))),
+                        Call::Over(_told) => {
+                            if let Ok(dialed) = attempt.await {
+                                tell_over(spawn(dialed)).await;
+                            }
+                            return None;
+                        }
+                    },
                 }
             };
             match dialed {
@@ -123,8 +140,8 @@ impl Target {
     }
 }
 
-/// Keeps a line until nobody sends visitors any more.
-pub(super) async fn keep(target: Rc<Target>, mut visitors: mpsc::UnboundedReceiver<Visitor>) {
+/// Keeps a line until nobody calls any more.
+pub(super) async fn keep(target: Rc<Target>, mut calls: mpsc::UnboundedReceiver<Call>) {
     let hello = target.hello();
     // The agent's incarnation, once it was reached: another one knows nothing of what ran before.
     let mut known = None;
@@ -133,7 +150,7 @@ pub(super) async fn keep(target: Rc<Target>, mut visitors: mpsc::UnboundedReceiv
     loop {
         let dialed = match again.take() {
             Some(dialed) => dialed,
-            None => match target.reach(&hello, &mut visitors, lost).await {
+            None => match target.reach(&hello, &mut calls, lost).await {
                 Some(dialed) => dialed,
                 None => return,
             },
@@ -143,13 +160,15 @@ pub(super) async fn keep(target: Rc<Target>, mut visitors: mpsc::UnboundedReceiv
         }
         lost = false;
         target.tell(News::Ready { shells: dialed.welcome.facts.shells });
-        let mut line = dialed.spawn(BULK_QUEUE_FRAMES_MAX, &TaskTracker::new());
+        let mut line = spawn(dialed);
         let why = tokio::select! {
-            visitor = visitors.recv() => match visitor {
-                Some(visitor) => {
+            call = calls.recv() => match call {
+                Some(Call::Visit(visitor)) => {
                     tokio::task::spawn_local(serve(target.clone(), visitor, line));
                     continue;
                 }
+                // The agent may end now, and nobody wants another line.
+                Some(Call::Over(_told)) => return tell_over(line).await,
                 None => return line.0.close(),
             },
             why = idle(&target, &mut line) => why,
@@ -165,21 +184,24 @@ pub(super) async fn keep(target: Rc<Target>, mut visitors: mpsc::UnboundedReceiv
     }
 }
 
+fn spawn(dialed: Dialed) -> (Sender, Receiver) {
+    dialed.spawn(BULK_QUEUE_FRAMES_MAX, &TaskTracker::new())
+}
+
 /// Gives signs of life and waits for them; returns why there are none any more.
 async fn idle(target: &Target, (sender, receiver): &mut (Sender, Receiver)) -> String {
-    let stamp = Stamp { epoch: Epoch(0), generation: Generation(0) };
     let mut ping = interval(PING);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last = Instant::now();
     loop {
         tokio::select! {
             _ = ping.tick() => {
-                let _ = sender.try_send(stamp.frame(HostIndex(0), &ShellPing::default()));
+                let _ = sender.try_send(STAMP.frame(HostIndex(0), &ShellPing::default()));
             }
             heard = timeout_at(last + SILENCE, receiver.recv()) => match heard {
                 Ok(Ok(Some(frame))) => {
                     last = Instant::now();
-                    if let Ok(ShellPing { shells: Some(shells) }) = ShellPing::read(&frame) {
+                    if let Ok(ShellPing { shells: Some(shells), .. }) = ShellPing::read(&frame) {
                         target.tell(News::Shells(shells));
                     }
                 }
@@ -197,6 +219,19 @@ async fn idle(target: &Target, (sender, receiver): &mut (Sender, Receiver)) -> S
             },
         }
     }
+}
+
+/// Tells an agent that the command has succeeded, and waits until it has understood; one of an earlier release does not say so.
+async fn tell_over((sender, mut receiver): (Sender, Receiver)) {
+    let over = ShellPing { over: Some(true), ..ShellPing::default() };
+    if sender.send(STAMP.frame(HostIndex(0), &over)).await.is_ok() {
+        while let Ok(Some(frame)) = receiver.recv().await {
+            if ShellPing::read(&frame).is_ok_and(|answer| answer.over == Some(true)) {
+                break;
+            }
+        }
+    }
+    sender.close();
 }
 
 /// Runs a visitor's command. When the visitor goes, so does the command.

@@ -59,6 +59,10 @@ pub struct ShellPing {
     /// The agent's: commands that remote shells have begun there since it started.
     #[n(0)]
     pub shells: Option<u64>,
+    /// The launcher's, before a [`ShellStart`]: the command that it has run with its remote shells has succeeded. The agent's answer
+    /// repeats it.
+    #[n(1)]
+    pub over: Option<bool>,
 }
 
 /// How a command ended.

@@ -75,6 +75,32 @@ fn c15_workers_complete_by_themselves_when_the_launchers_job_has_succeeded() {
 }
 
 #[test]
+fn c15_workers_complete_by_themselves_when_somebody_elses_launcher_has_succeeded_under_muster_exec() {
+    for family in [Family::OpenMpi4, Family::Mpich5] {
+        let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(2)));
+        pods.write_hostfile_for(family);
+        pods.route();
+        let agent = format!("exec {} --exit-with-job", built("muster-agent"));
+        let workers: Vec<_> = (0..2).map(|i| pods.start_worker(i, &agent)).collect();
+        let launch = |command: &str, settings: &[(&str, &str)]| {
+            pods.start_launcher(command, settings, family).finish(PATIENCE).expect("it ends")
+        };
+        let works = ranks(4, "init_allreduce", family);
+        let fails = format!("exec {} -n 4 sh -c \"exit 3\"", family.launcher().display());
+        // A command that fails, and one that nobody but its own launcher knows of: other ranks may need the hosts.
+        let failed = launch(&under_muster("", &fails), &POD);
+        assert_eq!(failed.status.code(), Some(3), "{}", failed.stderr_text());
+        let hosts = if family.is_open_mpi() { "OMPI_MCA_orte_default_hostfile" } else { "HYDRA_HOST_FILE" };
+        pods.assert_all_ranks(launch(&works, &[POD[1], (hosts, "/etc/mpi/hostfile")]));
+        assert!(workers.iter().all(|worker| worker.try_wait().expect("status").is_none()));
+        pods.assert_all_ranks(launch(&under_muster("", &works), &POD));
+        for worker in &workers {
+            assert_eq!(worker.wait(PATIENCE).expect("it completes").code(), Some(0), "{}", worker.stderr_so_far());
+        }
+    }
+}
+
+#[test]
 fn c18_a_user_without_name_and_rights_runs_a_job_on_a_root_file_system_that_cannot_be_written() {
     let shown = "exec sh -c \"id -u; id -G; grep -c ^CapBnd:.0000000000000000 /proc/self/status; \
                  getent passwd 1000660000 || echo nameless; touch /root-file 2>&1 | grep -o Read-only\"";

@@ -8,6 +8,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use muster_transport::connection::Receiver;
 use muster_transport::gate::Guest;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe as async_pipe;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -49,8 +50,13 @@ struct ShellOrder {
 }
 
 impl Shells {
-    /// Starts the thread. `environment` is the agent's own, `told` what commands get besides it and their login's variables.
-    pub fn start(environment: Vec<(OsString, OsString)>, told: Vec<(&'static str, OsString)>) -> io::Result<Self> {
+    /// Starts the thread. `environment` is the agent's own, `told` what commands get besides it and their login's variables, `over`
+    /// hears of a launcher whose command has succeeded.
+    pub fn start(
+        environment: Vec<(OsString, OsString)>,
+        told: Vec<(&'static str, OsString)>,
+        over: Arc<Notify>,
+    ) -> io::Result<Self> {
         // Unbounded by type, bounded by the number of shells.
         let (orders, mut queue) = mpsc::unbounded_channel::<ShellOrder>();
         let begun = watch::Sender::new(0);
@@ -62,7 +68,7 @@ impl Shells {
                 Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
             };
             let tasks = TaskTracker::new();
-            let host = Rc::new(Host { spawner: RefCell::new(spawner), environment, told, tasks, begun: count });
+            let host = Rc::new(Host { spawner: RefCell::new(spawner), environment, told, tasks, begun: count, over });
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
                 let mut sessions = JoinSet::new();
@@ -101,6 +107,7 @@ struct Host {
     told: Vec<(&'static str, OsString)>,
     tasks: TaskTracker,
     begun: watch::Sender<u64>,
+    over: Arc<Notify>,
 }
 
 impl Host {
@@ -134,24 +141,30 @@ impl Host {
     }
 
     /// What a client wants. A launcher keeps a connection at hand for the next command, and gives signs of life meanwhile; it
-    /// hears how many commands have begun here, its own and those of others.
+    /// hears how many commands have begun here, its own and those of others. When the one that it has run is over it says so, and hears
+    /// that it was understood.
     async fn first_order(&self, link: &Link, receiver: &mut Receiver) -> Option<Frame> {
         let (mut deadline, mut begun) = (Instant::now() + START_LIMIT, self.begun.subscribe());
         let mut waits = false;
         loop {
+            let mut over = None;
             tokio::select! {
                 frame = timeout_at(deadline, receiver.recv()) => {
                     let frame = frame.ok()?.ok()??;
                     if frame.header.kind != Kind::ShellPing {
                         return Some(frame);
                     }
+                    over = ShellPing::read(&frame).ok()?.over.filter(|over| *over);
                     (deadline, waits) = (Instant::now() + SILENCE, true);
                 }
                 // At once, so that a host that is lost in the next moment is known to be needed.
                 changed = begun.changed(), if waits => changed.ok()?,
             }
             let shells = Some(*begun.borrow_and_update());
-            link.sender.send(link.message(&ShellPing { shells })).await.ok()?;
+            link.sender.send(link.message(&ShellPing { shells, over })).await.ok()?;
+            if over.is_some() {
+                self.over.notify_one();
+            }
         }
     }
 

@@ -1,13 +1,15 @@
-//! Questions to all hosts at once, over connections of their own.
+//! Questions to all hosts at once, and one word to all.
 
 use std::rc::Rc;
 
 use muster_core::exec::Watch;
 use muster_sys::clock::boottime_ms;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::Drive;
-use crate::exec::lines::{News, Target};
+use crate::exec::lines::{Call, News, PROBE, Target};
 
 impl Drive<'_> {
     /// A command that ends badly may have seen a host die a moment before this launcher did, as its daemons elsewhere do.
@@ -30,6 +32,22 @@ impl Drive<'_> {
             state.up = state.here || answers;
         }
         (0..self.states.len()).filter(|at| self.states[*at].up).collect()
+    }
+
+    /// Tells all agents that the command has succeeded: some end with it. Not one that does not answer is waited for for long.
+    pub(super) async fn tell_agents_that_it_is_over(&self) {
+        let told = self.states.iter().filter(|state| !state.here).map(|state| {
+            let (told, understood) = oneshot::channel();
+            let _ = state.calls.send(Call::Over(told));
+            understood
+        });
+        let told: Vec<_> = told.collect();
+        let all = async {
+            for understood in told {
+                let _ = understood.await;
+            }
+        };
+        let _ = timeout(PROBE, all).await;
     }
 
     /// Asks all hosts something at once, in their order; of one that does not say anything the default is taken.

@@ -14,7 +14,7 @@ use super::Drive;
 use crate::exec::command::Running;
 use crate::exec::desk::Visitor;
 use crate::exec::find::find_host;
-use crate::exec::lines::{self, News};
+use crate::exec::lines::{self, Call, News};
 use crate::report;
 use crate::run::signal_source::Asked;
 
@@ -144,7 +144,7 @@ impl Drive<'_> {
         let asked = visitor.ask.host.as_str();
         match find_host(&self.hosts, asked) {
             Some(at) if self.states[at].here => drop(tokio::task::spawn_local(lines::run_here(visitor))),
-            Some(at) => drop(self.states[at].visitors.send(visitor)),
+            Some(at) => drop(self.states[at].calls.send(Call::Visit(visitor))),
             None => drop(tokio::task::spawn_local(lines::refuse(visitor))),
         }
     }

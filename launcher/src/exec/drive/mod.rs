@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 use super::command::Commands;
 use super::desk::{self, Visitor};
 use super::find::{is_here, subset};
-use super::lines::{self, News, Target};
+use super::lines::{self, Call, News, Target};
 use super::prepare::Prepared;
 use super::workplace::{Agents, Workplace};
 use crate::cli::ExecOptions;
@@ -46,6 +46,9 @@ pub(super) fn run(options: &ExecOptions, prepared: Prepared, site: &Surroundings
             Err(error) => (Outcome::Internal, Some(format!("{error:#}"))),
         };
         drive.tell(|| Event::JobEnded { status: status.code(), cause });
+        if status == Outcome::Success {
+            drive.tell_agents_that_it_is_over().await;
+        }
         ended.map(|verdict| (verdict.outcome, drive.trainer.take()))
     });
     // Threads may still wait for descriptors that nobody uses any more.
@@ -65,7 +68,7 @@ struct HostState {
     /// This machine: nothing is dialled.
     here: bool,
     up: bool,
-    visitors: mpsc::UnboundedSender<Visitor>,
+    calls: mpsc::UnboundedSender<Call>,
     target: Rc<Target>,
     /// Commands that its agent has begun in all, as far as is known.
     shells: Option<u64>,
@@ -115,11 +118,11 @@ impl<'a> Drive<'a> {
                 news: news.clone(),
             });
             let here = is_here(&host.name, &own_name);
-            let (visitors, queue) = mpsc::unbounded_channel();
+            let (calls, queue) = mpsc::unbounded_channel();
             if !here {
                 tokio::task::spawn_local(lines::keep(target.clone(), queue));
             }
-            HostState { here, up: here, visitors, target, shells: None, before: None }
+            HostState { here, up: here, calls, target, shells: None, before: None }
         });
         Ok(Self {
             options,

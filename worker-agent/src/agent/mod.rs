@@ -1,18 +1,22 @@
 //! The agent: one loop on one thread that hears the door, the job and the clock. Handlers do not wait.
 
+mod facts;
+mod guests;
+
 use std::ffi::OsString;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_protocol::hello::{Hello, HostFacts, Lane, RELEASE, Refusal, Role, Welcome};
+use muster_protocol::hello::{HostFacts, RELEASE};
 use muster_protocol::limits::AGENT_QUEUE_INPUTS_MAX;
 use muster_sys::clock::boottime_ms;
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Guest;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
+pub use self::facts::incarnation;
 use crate::door::Door;
 use crate::executor::border::{Executor, Order, Report};
 use crate::hold::Hold;
@@ -35,7 +39,7 @@ const FAREWELL: Duration = Duration::from_millis(300);
 pub struct Settings {
     /// The only job it serves; any when absent.
     pub job: Option<String>,
-    /// It ends with the first job that succeeds.
+    /// It ends with the first job that succeeds, or the first command of a launcher that tells its end.
     pub exit_with_job: bool,
     /// It was started for one launcher and ends with it, however that ends.
     pub one_launcher: bool,
@@ -56,10 +60,14 @@ pub struct Agent {
     bulk: Arc<Bulk>,
     /// Started with the first remote shell.
     shells: Option<Shells>,
+    /// A command that has used remote shells here has succeeded.
+    command_over: Arc<Notify>,
     environment: Vec<(OsString, OsString)>,
     facts: HostFacts,
     incarnation: u64,
     job: Option<Job>,
+    /// It ends as soon as it has no job.
+    may_leave: bool,
     leaving: bool,
     /// With which it ends.
     status: u8,
@@ -100,6 +108,7 @@ enum Wake {
     Time,
     Signal(Asked),
     Held(Option<u8>),
+    CommandOver,
 }
 
 impl Agent {
@@ -122,10 +131,12 @@ impl Agent {
             executor,
             bulk: Arc::new(Bulk::start(bulk_reports)?),
             shells: None,
+            command_over: Arc::default(),
             environment: std::env::vars_os().collect(),
-            facts: facts(),
+            facts: facts::facts(),
             incarnation: incarnation(),
             job: None,
+            may_leave: false,
             leaving: false,
             status: 0,
             promises: Promises::default(),
@@ -184,6 +195,7 @@ impl Agent {
             asked = signals.next() => Wake::Signal(asked),
             () = timer => Wake::Time,
             over = self.hold.changed() => Wake::Held(over),
+            () = self.command_over.notified() => Wake::CommandOver,
             guest = self.door.next() => Wake::Guest(Box::new(guest)),
         }
     }
@@ -213,6 +225,10 @@ impl Agent {
             Wake::Time => self.tick(now_ms),
             Wake::Signal(Asked::End(why)) => self.terminate(why, now_ms),
             Wake::Held(None) => self.open_when_free(),
+            Wake::CommandOver => {
+                self.may_leave |= self.settings.exit_with_job;
+                self.leaving |= self.may_leave && self.job.is_none();
+            }
             Wake::Held(Some(status)) => {
                 // Ranks of an attempt that is over get no grace: all other pods wait for this one.
                 (self.status, self.leaving) = (status, true);
@@ -336,130 +352,8 @@ impl Agent {
         if served {
             self.promises.keep(job.name(), job.stamp().epoch);
         }
-        self.leaving |= self.settings.exit_with_job && job.status() == Some(0);
-    }
-
-    fn admit(&mut self, guest: Guest, now_ms: u64) {
-        match self.judge(&guest.hello, now_ms) {
-            Err(refusal) => {
-                let free = self.quarantine.is_none() && self.hold.refusal().is_none();
-                if guest.hello.lane == Lane::Control && self.job.is_none() && free {
-                    self.door.reopen(false);
-                }
-                guest.refuse(refusal, &self.tasks);
-            }
-            Ok(version) => {
-                let welcome = Welcome {
-                    version,
-                    release: RELEASE.to_owned(),
-                    incarnation: self.incarnation,
-                    facts: HostFacts {
-                        shells: Some(self.shells.as_ref().map_or(0, Shells::begun)),
-                        ..self.facts.clone()
-                    },
-                };
-                self.receive(guest, welcome, now_ms);
-            }
-        }
-    }
-
-    /// Who is served: see `docs/protocol.md`, connections.
-    fn judge(&mut self, hello: &Hello, now_ms: u64) -> Result<u32, Refusal> {
-        let version = hello.common_version()?;
-        if let Some(theirs) = self.settings.job.as_ref().filter(|job| **job != hello.job) {
-            return Err(Refusal::WrongJob { theirs: theirs.clone() });
-        }
-        if let Some(held) = self.hold.refusal() {
-            return Err(held);
-        }
-        if self.job.is_none() {
-            self.look_for_survivors(true, now_ms);
-            if let Some(held) = &self.quarantine {
-                return Err(held.refusal());
-            }
-        }
-        match hello.role {
-            Role::Probe => return Ok(version),
-            // It looks for a launcher that listens, and this is none.
-            Role::Shell if self.leaving => return Err(Refusal::Leaving),
-            Role::Shell => return Ok(version),
-            Role::Joiner => return Err(Refusal::NotInList { name: hello.your_name.clone() }),
-            Role::Launcher | Role::Parent => {}
-        }
-        if self.leaving && hello.lane == Lane::Control {
-            return Err(Refusal::Leaving);
-        }
-        let Some(job) = &mut self.job else {
-            return match hello.lane {
-                Lane::Bulk => Err(Refusal::NoEdge),
-                Lane::Control => {
-                    self.promises.judge(&hello.job, hello.epoch)?;
-                    self.rivals.judge(hello, now_ms).map(|()| version)
-                }
-            };
-        };
-        match (job.is_of(hello), hello.lane) {
-            (true, Lane::Bulk) => Ok(version),
-            (true, Lane::Control) if job.has_parent(now_ms) => Err(Refusal::HasParent),
-            (true, Lane::Control) => Ok(version),
-            (false, Lane::Bulk) => Err(Refusal::NoEdge),
-            (false, Lane::Control) if !job.was_served() && job.has_parent(now_ms) => {
-                if self.rivals.ask(hello, (job.stamp().epoch, job.name())) {
-                    job.wanted_by(hello);
-                }
-                Err(Refusal::Busy { job: job.name().to_owned(), launcher: job.launcher().to_owned() })
-            }
-            (false, Lane::Control) if job.name() == hello.job && hello.epoch < job.stamp().epoch => {
-                Err(Refusal::StaleEpoch { promised: job.stamp().epoch })
-            }
-            (false, Lane::Control) => {
-                if job.is_orphan() {
-                    // Its launcher is gone and another one asks: the ranks it left behind end now, not with their lease.
-                    job.give_up(0, now_ms);
-                }
-                Err(Refusal::Busy { job: job.name().to_owned(), launcher: job.launcher().to_owned() })
-            }
-        }
-    }
-
-    fn receive(&mut self, guest: Guest, welcome: Welcome, now_ms: u64) {
-        if guest.hello.role == Role::Probe {
-            let (sender, _) = guest.welcome(welcome, 1, &self.tasks);
-            sender.close();
-            return;
-        }
-        if guest.hello.role == Role::Shell {
-            return self.run_shell(guest, welcome);
-        }
-        if guest.hello.lane == Lane::Bulk {
-            if let Some(job) = &mut self.job {
-                job.take_bulk(guest, welcome);
-            }
-            return;
-        }
-        if self.job.is_none() {
-            // What tasks of an earlier job still have to say is nobody's business any more.
-            self.inboxes.renew();
-            let job = Job::new(&guest.hello, self.surroundings());
-            tracing::info!(job = guest.hello.job, launcher = guest.hello.from, "job begins");
-            self.job = Some(job);
-        }
-        if let Some(job) = &mut self.job {
-            job.take_parent(guest, welcome, now_ms);
-        }
-    }
-
-    fn run_shell(&mut self, guest: Guest, welcome: Welcome) {
-        if self.shells.is_none() {
-            match Shells::start(self.environment.clone(), self.settings.shell_variables.clone()) {
-                Ok(shells) => self.shells = Some(shells),
-                // The guest is dropped, which tells its client.
-                Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
-            }
-        }
-        if let Some(shells) = &self.shells {
-            shells.serve(guest, welcome);
-        }
+        self.may_leave |= self.settings.exit_with_job && job.status() == Some(0);
+        self.leaving |= self.may_leave;
     }
 
     fn surroundings(&self) -> Surroundings {
@@ -475,20 +369,4 @@ impl Agent {
             parent_inbox: self.inboxes.parent.0.clone(),
         }
     }
-}
-
-/// What this host has.
-fn facts() -> HostFacts {
-    HostFacts {
-        hostname: muster_sys::proc::hostname(),
-        cores: muster_sys::proc::cpu_count() as u32,
-        memory_bytes: 0,
-        boot_id: muster_sys::proc::boot_id().unwrap_or_default(),
-        shells: None,
-    }
-}
-
-/// A number that another process, or this one after a restart, does not have.
-pub fn incarnation() -> u64 {
-    muster_sys::clock::monotonic_ns() ^ u64::from(std::process::id()) << 44
 }

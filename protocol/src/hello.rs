@@ -110,6 +110,32 @@ pub struct HostFacts {
     /// Commands that remote shells have begun here since the agent started; absent in releases before this field.
     #[n(4)]
     pub shells: Option<u64>,
+    /// Where the host is on its networks, for who runs somebody else's launcher; absent when unknown, and in releases before this
+    /// field.
+    #[n(5)]
+    pub network: Option<HostNetwork>,
+}
+
+/// A host's place on its networks.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Encode, Decode)]
+pub struct HostNetwork {
+    /// The same for hosts that share all their interfaces, as agents on one machine may: hosts that do are one.
+    #[n(0)]
+    pub namespace: u64,
+    /// All IPv4 addresses of interfaces that are up, those of loopback interfaces excepted.
+    #[n(1)]
+    pub addresses: Vec<HostAddress>,
+}
+
+/// An address in its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub struct HostAddress {
+    /// An IPv4 address as a number, its first byte being the highest.
+    #[n(0)]
+    pub ipv4: u32,
+    /// How many of its bits, from the highest on, are the network's.
+    #[n(1)]
+    pub prefix: u8,
 }
 
 /// The accepting side's welcome.

@@ -167,6 +167,8 @@ pub const KEPT_SIGNALS_MAX: usize = 64;
 /// Pairs of source and reason of which an agent remembers that it has logged them; beyond it nothing is logged until some are
 /// forgotten.
 pub const REMEMBERED_REFUSALS_MAX: usize = 1_024;
+/// Addresses of its interfaces that a host tells; of one with more nothing is known.
+pub const HOST_ADDRESSES_MAX: usize = 256;
 /// Launchers that an agent remembers; the oldest are forgotten first.
 pub const REMEMBERED_LAUNCHERS_MAX: usize = 256;
 /// Processes that an agent remembers of a job, to know what they left: ranks and what descends from them. Of further ones

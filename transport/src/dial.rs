@@ -172,6 +172,8 @@ impl Failure {
 pub struct Dialed {
     /// What it said.
     pub welcome: Welcome,
+    /// Where it was reached, when that was by its name.
+    pub address: Option<SocketAddr>,
     framed: Framed,
 }
 
@@ -269,7 +271,8 @@ impl Attempt<'_> {
             None => boxed(tcp),
         };
         let introduced = self.within(Step::Greeting, introduce(stream, hello)).await?;
-        introduced.map_err(|error| match error {
+        let reached = |dialed| Dialed { address: Some(address), ..dialed };
+        introduced.map(reached).map_err(|error| match error {
             IntroduceError::Receive(ReceiveError::Failed(error)) => insecure(error, address),
             IntroduceError::Refused(Refusal::WrongJob { theirs }) => {
                 Failure::WrongJob { theirs, ours: hello.job.clone() }
@@ -330,7 +333,7 @@ pub(crate) async fn introduce_framed(mut framed: Framed, hello: &Hello) -> Resul
         (Err(error), _) => return Err(error.into()),
     };
     match minicbor::decode(&frame.payload).map_err(IntroduceError::Reply)? {
-        HelloReply::Welcome(welcome) => Ok(Dialed { welcome, framed }),
+        HelloReply::Welcome(welcome) => Ok(Dialed { welcome, address: None, framed }),
         HelloReply::Refused(refusal) => Err(refusal.into()),
     }
 }

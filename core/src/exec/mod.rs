@@ -1,12 +1,16 @@
 //! `muster exec`: what makes a command that starts daemons through a remote shell use ours, and whether it did.
 
+mod dead_ends;
 mod env;
+mod excludes;
 mod failure;
 mod family;
 mod used;
 mod watch;
 
+pub use dead_ends::{DeadEnds, Network, dead_ends};
 pub use env::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
+pub use excludes::{excludes, possible_excludes};
 pub use failure::{End, Failure};
 pub use family::{Family, asks_for_version};
 pub use used::{Use, idle_note, wanted_ranks};

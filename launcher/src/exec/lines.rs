@@ -1,10 +1,11 @@
 //! A line to each host: a connection to its agent that is ready for the next command, and a sign of whether the host lives.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use muster_protocol::hello::Hello;
+use muster_protocol::hello::{Hello, HostFacts, HostNetwork};
 use muster_protocol::limits::{BULK_QUEUE_FRAMES_MAX, SILENCE_DEAD_MS};
 use muster_protocol::message::{Message, ShellPing, ShellStart, Stamp};
 use muster_protocol::{Epoch, Generation, HostIndex};
@@ -40,8 +41,8 @@ const STAMP: Stamp = Stamp { epoch: Epoch(0), generation: Generation(0) };
 /// What a line tells.
 #[derive(Debug)]
 pub(super) enum News {
-    /// Its agent answers; commands of remote shells that it has begun in all.
-    Ready { shells: Option<u64> },
+    /// Its agent answers; what it says of its host, and by which address it was reached.
+    Ready(Box<Reached>),
     /// It was not reached.
     Unreached { why: String, not_authorised: bool },
     /// It was reached before, and is gone.
@@ -54,6 +55,17 @@ pub(super) enum News {
     Refused { why: String },
     /// Such a command has ended with this status.
     Ended { code: u8 },
+}
+
+/// A host whose agent answers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Reached {
+    /// Commands of remote shells that it has begun in all.
+    pub(super) shells: Option<u64>,
+    /// Where it is on its networks.
+    pub(super) network: Option<HostNetwork>,
+    /// Its address.
+    pub(super) address: Option<IpAddr>,
 }
 
 /// What a line is asked for.
@@ -159,7 +171,9 @@ pub(super) async fn keep(target: Rc<Target>, mut calls: mpsc::UnboundedReceiver<
             target.tell(News::Lost { why: "its agent was started anew".to_owned() });
         }
         lost = false;
-        target.tell(News::Ready { shells: dialed.welcome.facts.shells });
+        let HostFacts { shells, network, .. } = dialed.welcome.facts.clone();
+        let address = dialed.address.map(|address| address.ip());
+        target.tell(News::Ready(Box::new(Reached { shells, network, address })));
         let mut line = spawn(dialed);
         let why = tokio::select! {
             call = calls.recv() => match call {

@@ -12,6 +12,7 @@ mod desk;
 mod drive;
 mod find;
 mod lines;
+mod params;
 mod plan;
 mod prepare;
 mod workplace;

@@ -3,10 +3,11 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use muster_core::exec::{Family, Variable};
+use muster_core::exec::{Family, Variable, possible_excludes};
 use muster_core::hosts::HostList;
 use serde::Serialize;
 
+use super::params;
 use super::prepare::{family, hosts, shell};
 use super::workplace::{Agents, Places};
 use crate::cli::ExecOptions;
@@ -24,6 +25,8 @@ struct Sheet<'a> {
     launcher: String,
     hosts: &'a HostList,
     variables: Vec<Variable>,
+    /// What it gets besides if agents tell of such networks when it starts: names with reasons.
+    networks: Vec<(&'static str, &'static str)>,
     surroundings: Whereabouts,
 }
 
@@ -40,10 +43,13 @@ pub fn show(options: &ExecOptions, json: bool, site: &Surroundings) -> anyhow::R
     let agents = Agents { shell: shell(site).map_err(usage)?, key_file, port, job: options.job.clone() };
     let places = Places::new(agents, Path::new(FOLDER));
     let family = family(&options.argv);
+    let said = params::said(site, &options.argv);
+    let said: Vec<&str> = said.iter().map(String::as_str).collect();
     let sheet = Sheet {
         command: &options.argv,
         launcher: family.to_string(),
         variables: places.variables(&hosts, false, site),
+        networks: possible_excludes(&family, &options.argv, &said),
         hosts: &hosts,
         surroundings: Whereabouts::look(site, &muster_sys::proc::hostname()),
     };
@@ -70,6 +76,12 @@ impl Sheet<'_> {
             let _ = writeln!(out, "  {}={}", variable.name, variable.value);
             let kept = if variable.kept { " (kept: it was set already)" } else { "" };
             let _ = writeln!(out, "      {}{kept}", variable.reason);
+        }
+        if !self.networks.is_empty() {
+            let _ = writeln!(out, "and, if agents tell of such networks when it starts (a plan asks nobody):");
+        }
+        for (name, reason) in &self.networks {
+            let _ = writeln!(out, "  {name}\n      {reason}");
         }
         out
     }

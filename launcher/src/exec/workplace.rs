@@ -7,12 +7,11 @@ use anyhow::Context;
 use muster_core::exec::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
 use muster_core::hosts::HostList;
 use muster_core::hosts::site::OPERATOR_HOSTFILE;
-use muster_core::params::Params;
 
-use muster_worker_agent::file::{PARAMS_BYTES_MAX, beginning};
 use muster_worker_agent::shell::rsh;
 
 use super::find::is_here;
+use super::params::{OPEN_MPI, RUNTIME, of_user};
 use crate::discover::Surroundings;
 use crate::run::local::make_own_dir;
 
@@ -20,9 +19,6 @@ use crate::run::local::make_own_dir;
 const NAMES: [&str; 3] = ["ssh", "rsh", "muster-rsh"];
 /// Set in every pod, and nowhere else.
 const IN_A_POD: &str = "KUBERNETES_SERVICE_HOST";
-/// Files in a user's home that say the same as variables do: of Open MPI, and of Open MPI 5's runtime, which reads both.
-const OPEN_MPI_FILE: &str = ".openmpi/mca-params.conf";
-const RUNTIME_FILE: &str = ".prte/mca-params.conf";
 /// How the runtime's parameters begin, and how they were called before it: it understands these, too.
 const OLD_NAMES: [(&str, &str); 2] = [("prte_", "orte_"), ("plm_ssh_", "plm_rsh_")];
 /// Where the kernel lists its routes.
@@ -94,7 +90,7 @@ impl Places {
             ],
             outdated_hostfile: again.then_some(OPERATOR_HOSTFILE),
         };
-        let (open_mpi, runtime) = (params(site, OPEN_MPI_FILE), params(site, RUNTIME_FILE));
+        let (open_mpi, runtime) = (of_user(site, OPEN_MPI), of_user(site, RUNTIME));
         let in_files = |name: &str| match (name.strip_prefix("OMPI_MCA_"), name.strip_prefix("PRTE_MCA_")) {
             (Some(name), _) => open_mpi.get(name),
             (_, Some(name)) => {
@@ -107,16 +103,6 @@ impl Places {
         };
         variables(&told, |name| site.var(name).or_else(|| in_files(name)))
     }
-}
-
-/// What a file in the user's home sets. Without ours in the environment it would count, so it is kept.
-fn params(site: &Surroundings, file: &str) -> Params {
-    let mut params = Params::default();
-    let path = site.home().map(|home| site.path(home).join(file));
-    if let Some(text) = path.and_then(|path| beginning(&path, PARAMS_BYTES_MAX)) {
-        params.add(&text);
-    }
-    params
 }
 
 /// The interface of the default route, which in a pod is the one that leads to other pods.

@@ -9,6 +9,7 @@ pub mod children;
 pub mod clock;
 pub mod fdpass;
 pub mod identity;
+pub mod interfaces;
 mod kin;
 pub mod limits;
 mod pidfd;

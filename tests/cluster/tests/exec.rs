@@ -1,6 +1,6 @@
 //! `muster exec`: unmodified launchers of five MPIs run over agents.
 
-use muster_cluster::{Cluster, Cmd, Family, Output, PATIENCE, Proc, Stdin, cluster_or_skip, eventually};
+use muster_cluster::{Cluster, Cmd, Family, Host, Output, PATIENCE, Proc, Stdin, cluster_or_skip, eventually};
 
 /// A cluster with agents on all hosts.
 struct Rig {
@@ -261,4 +261,50 @@ fn hosts_are_waited_for_and_named() {
     let never = cluster.launcher().run(exec(&["--connect-timeout", "1s"])).expect("it ends");
     assert_eq!(never.status.code(), Some(240), "{}", never.stderr_text());
     assert!(never.verdict().starts_with("muster: 1 host could not be connected: h1: "), "{}", never.verdict());
+}
+
+/// A bridge as container runtimes make it: up, and under the same address on every host.
+const BRIDGE: &str =
+    "ip link add docker0 type bridge && ip addr add 172.17.0.1/16 dev docker0 && ip link set docker0 up";
+
+/// Open MPI uses every interface that is up, and waits for itself where it takes itself for another host.
+fn passes_over_networks_that_connect_nobody(family: Family) {
+    let rig = rig!(3);
+    let bridge = |host: &Host| host.run(Cmd::sh(BRIDGE)).and_then(Output::ok).map(drop).expect("a bridge");
+    let exec = |options: &[&str]| rig.exec(family, &[]).args(options).args(["-n", "6"]);
+    let sums = |cmd: Cmd| {
+        let output = rig.run(cmd.arg(family.program("init_allreduce").expect("built")));
+        assert_allreduce(&output, 3);
+        assert!(!output.stderr_text().contains("_if_"), "{}", output.stderr_text());
+    };
+    // A command that has the name in its own words would be taken for one that chooses.
+    let told = |name: &str| -> Vec<String> {
+        let all = sorted(&rig.run(exec(&[]).arg("env"))).into_iter();
+        all.filter_map(|line| Some(line.strip_prefix(name)?.strip_prefix('=')?.to_owned())).collect()
+    };
+    assert_eq!(told("OMPI_MCA_btl_tcp_if_exclude"), [""; 0], "the usual case");
+    bridge(&rig.cluster.launcher());
+    bridge(&rig.cluster.host(0));
+    // The others have none: nobody complains there of a network that is not found.
+    sums(exec(&[]));
+    assert_eq!(told("OMPI_MCA_btl_tcp_if_exclude"), ["127.0.0.1/8,sppp,172.17.0.0/16"; 6]);
+    assert_eq!(told("OMPI_MCA_oob_tcp_if_exclude"), [""; 0]);
+    bridge(&rig.cluster.host(1));
+    bridge(&rig.cluster.host(2));
+    sums(exec(&[]));
+    assert_eq!(told("OMPI_MCA_oob_tcp_if_exclude"), ["172.17.0.0/16"; 6]);
+    // What people say themselves would contradict it.
+    let (own, network) = ("btl_tcp_if_include", "10.77.0.0/16");
+    sums(exec(&["--mca", own, network]));
+    sums(exec(&[]).env(format!("OMPI_MCA_{own}"), network));
+}
+
+#[test]
+fn open_mpi_4_passes_over_networks_that_are_the_same_on_every_host() {
+    passes_over_networks_that_connect_nobody(Family::OpenMpi4);
+}
+
+#[test]
+fn open_mpi_5_passes_over_networks_that_are_the_same_on_every_host() {
+    passes_over_networks_that_connect_nobody(Family::OpenMpi5);
 }

@@ -246,6 +246,12 @@ fn c6_each_launcher_is_known_by_its_version_and_finds_the_variables_that_it_read
         ] {
             assert!(plan.contains(line), "{line:?} is missing:\n{plan}");
         }
+        let is_open_mpi = name.starts_with("Open MPI");
+        assert_eq!(
+            plan.contains("\n  OMPI_MCA_btl_tcp_if_exclude\n      Open MPI: networks in"),
+            is_open_mpi,
+            "{plan}"
+        );
         assert!(
             plan.contains(
                 "  OMPI_MCA_orte_keep_fqdn_hostnames=true\n      host names have dots, and cut at the first one \

@@ -3,7 +3,7 @@
 use muster_protocol::hello::{Hello, HostFacts, Lane, RELEASE, Refusal, Role, Welcome};
 use muster_transport::gate::Guest;
 
-use super::Agent;
+use super::{Agent, network};
 use crate::session::Job;
 use crate::shell::Shells;
 
@@ -24,6 +24,8 @@ impl Agent {
                     incarnation: self.incarnation,
                     facts: HostFacts {
                         shells: Some(self.shells.as_ref().map_or(0, Shells::begun)),
+                        // Interfaces come and go.
+                        network: (guest.hello.role == Role::Shell).then(network).flatten(),
                         ..self.facts.clone()
                     },
                 };

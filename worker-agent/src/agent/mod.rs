@@ -16,7 +16,7 @@ use muster_transport::gate::Guest;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::task::TaskTracker;
 
-pub use self::facts::incarnation;
+pub use self::facts::{incarnation, network};
 use crate::door::Door;
 use crate::executor::border::{Executor, Order, Report};
 use crate::hold::Hold;

@@ -23,13 +23,14 @@ const SWEEP_PAUSE: Duration = Duration::from_millis(5);
 /// Looks after which what is left is left.
 const SWEEPS_MAX: u32 = 400;
 
-struct Attempt {
+struct Attempt<'a> {
+    chosen: &'a [usize],
     watch: Watch,
     running: Option<Running>,
     over: bool,
 }
 
-impl Attempt {
+impl Attempt<'_> {
     fn signal(&self, signal: i32) {
         if let Some(running) = &self.running {
             running.signal(signal);
@@ -47,10 +48,10 @@ impl Drive<'_> {
             watch.limit(self.started_ms, limit_ms);
         }
         let connect_by_ms = boottime_ms().saturating_add(self.options.connect_timeout_ms);
-        let mut attempt = Attempt { watch, running: None, over: false };
+        let mut attempt = Attempt { chosen, watch, running: None, over: false };
         for (i, at) in chosen.iter().enumerate() {
             if self.states[*at].up {
-                self.tell_news(*at, &News::Ready { shells: None });
+                self.tell_news(*at, &News::Ready(Box::default()));
                 let acts = attempt.watch.ready(i);
                 self.carry_out(acts, &mut attempt, hosts);
             }
@@ -105,15 +106,16 @@ impl Drive<'_> {
         acts
     }
 
-    fn carry_out(&mut self, acts: Vec<Act>, attempt: &mut Attempt, hosts: &HostList) {
+    fn carry_out(&mut self, acts: Vec<Act>, attempt: &mut Attempt<'_>, hosts: &HostList) {
         for act in acts {
             match act {
                 Act::Start => {
                     self.terminal.progress(&[], 0);
                     for state in &mut self.states {
-                        state.before = state.shells;
+                        state.before = state.reached.shells;
                     }
-                    let variables = self.workplace.places.variables(hosts, self.restarts > 0, self.site);
+                    let mut variables = self.workplace.places.variables(hosts, self.restarts > 0, self.site);
+                    variables.extend(self.excludes(attempt.chosen));
                     match self.commands.start(&self.options.argv, &variables, self.site) {
                         Ok(running) => {
                             attempt.running = Some(running);
@@ -149,7 +151,7 @@ impl Drive<'_> {
         }
     }
 
-    async fn asked(&mut self, asked: Asked, attempt: &mut Attempt) -> Vec<Act> {
+    async fn asked(&mut self, asked: Asked, attempt: &mut Attempt<'_>) -> Vec<Act> {
         match asked {
             Asked::End(signal) => return attempt.watch.end_signal(signal, boottime_ms()),
             Asked::Pass(signal) => attempt.signal(signal),

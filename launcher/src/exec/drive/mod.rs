@@ -1,10 +1,11 @@
 //! One command: the hosts and what is known of them, attempts until one is the last, and what all came to.
 //!
 //! `attempt` is the loop of one attempt, `news` takes in what lines tell, `ask` asks all hosts something at once, `used` looks
-//! whether the command has used its hosts.
+//! whether the command has used its hosts, and `networks` which networks it shall not use.
 
 mod ask;
 mod attempt;
+mod networks;
 mod news;
 mod used;
 
@@ -24,7 +25,7 @@ use tokio::sync::mpsc;
 use super::command::Commands;
 use super::desk::{self, Visitor};
 use super::find::{is_here, subset};
-use super::lines::{self, Call, News, Target};
+use super::lines::{self, Call, News, Reached, Target};
 use super::prepare::Prepared;
 use super::workplace::{Agents, Workplace};
 use crate::cli::ExecOptions;
@@ -70,9 +71,9 @@ struct HostState {
     up: bool,
     calls: mpsc::UnboundedSender<Call>,
     target: Rc<Target>,
-    /// Commands that its agent has begun in all, as far as is known.
-    shells: Option<u64>,
-    /// The same when the command of this attempt was started.
+    /// What its agent has said last.
+    reached: Reached,
+    /// Commands that its agent had begun in all when the command of this attempt was started.
     before: Option<u64>,
 }
 
@@ -122,7 +123,7 @@ impl<'a> Drive<'a> {
             if !here {
                 tokio::task::spawn_local(lines::keep(target.clone(), queue));
             }
-            HostState { here, up: here, calls, target, shells: None, before: None }
+            HostState { here, up: here, calls, target, reached: Reached::default(), before: None }
         });
         Ok(Self {
             options,

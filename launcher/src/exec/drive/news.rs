@@ -17,9 +17,9 @@ impl Drive<'_> {
         let state = &mut self.states[at];
         let host = chosen.iter().position(|chosen| *chosen == at);
         match news {
-            News::Ready { shells } => {
+            News::Ready(reached) => {
                 state.up = true;
-                state.shells = shells;
+                state.reached = *reached;
                 return host.map_or_else(Vec::new, |host| watch.ready(host));
             }
             News::Unreached { why, not_authorised } => {
@@ -43,7 +43,7 @@ impl Drive<'_> {
                 }
             }
             News::Shells(shells) => {
-                state.shells = Some(shells);
+                state.reached.shells = Some(shells);
                 if let Some(host) = host.filter(|host| !watch.connecting() && watch.begun(*host) == 0)
                     && state.before.is_some_and(|before| shells > before)
                 {
@@ -68,7 +68,7 @@ impl Drive<'_> {
     pub(super) fn tell_news(&self, at: usize, news: &News) {
         let host = || self.hosts.hosts()[at].name.clone();
         match news {
-            News::Ready { .. } => self.tell(|| Event::HostJoined { index: HostIndex(at as u32), host: host() }),
+            News::Ready(_) => self.tell(|| Event::HostJoined { index: HostIndex(at as u32), host: host() }),
             News::Unreached { why, .. } => {
                 let (obstacle, text) = (Obstacle::Waiting, why.clone());
                 self.tell(|| Event::HostMissing { host: host(), obstacle, text });

@@ -195,15 +195,17 @@ fn agent_ends_do_not_block() {
 #[test]
 fn a_rank_finds_its_pmi_socket_and_nothing_else() {
     let bench = Bench::new();
-    // A shell redirects single digits only, so the number is proven by the link and the way by the descriptor's copy.
-    let script = "echo $PMI_FD; ls /proc/$$/fd | tr '\\n' ' '; readlink /proc/$$/fd/$PMI_FD";
+    // A shell redirects single digits only, so the number is proven by the link and the way by the descriptor's copy. The last
+    // descriptor is the folder that `ls` reads.
+    let script = "echo $PMI_FD; readlink /proc/$$/fd/$PMI_FD; exec ls /proc/self/fd";
     let rank = RankOrder { pmi: true, ..sh(0, script) };
     let env = RankEnv { own: vec![("PMI_FD".into(), "99".into())], ..rank.env };
     let ends = bench.spawn(RankOrder { env, ..rank });
     let output = text(ends.stdout);
-    let mut lines = output.lines();
-    assert_eq!(lines.next().unwrap(), PMI_FD_NUMBER.to_string());
-    assert!(lines.next().unwrap().starts_with(&format!("0 1 {PMI_FD_NUMBER} 2 socket:")), "{output}");
+    let lines: Vec<_> = output.lines().collect();
+    let number = PMI_FD_NUMBER.to_string();
+    assert!(lines[0] == number && lines[1].starts_with("socket:"), "{output}");
+    assert_eq!(lines[2..], ["0", "1", &number, "2", "3"]);
     // The rank is gone, so its end is closed, and nobody else held it.
     set_nonblocking(ends.pmi.as_ref().unwrap().as_fd(), false).unwrap();
     assert_eq!(text(File::from(ends.pmi.unwrap())), "");

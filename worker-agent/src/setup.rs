@@ -54,7 +54,7 @@ pub struct Options {
     /// Serve this job only
     #[arg(long, value_name = "NAME", env = "MUSTER_OPT_JOB")]
     pub job: Option<String>,
-    /// End with the first job that succeeds
+    /// End with the first job, or command of muster exec, that succeeds
     #[arg(long, env = "MUSTER_OPT_EXIT_WITH_JOB")]
     pub exit_with_job: bool,
     /// Time between SIGTERM and SIGKILL for ranks when the agent is told to end, in milliseconds

@@ -27,14 +27,17 @@ const OF_DAEMONS: [&str; 6] = [
     "prte_if_include",
     "prte_if_exclude",
 ];
-/// Parameters that name other files of parameters.
-const OTHER_FILES: [&str; 2] = ["mca_base_param_files", "mca_base_envar_file_prefix"];
-/// Options that do.
-const OPTIONS_OF_FILES: [&str; 2] = ["am", "tune"];
+/// Parameters that name other files of parameters, older names included.
+const OTHER_FILES: [&str; 4] =
+    ["mca_base_param_files", "mca_param_files", "mca_base_envar_file_prefix", "mca_base_param_file_prefix"];
+/// Options that do, or name a file of options.
+const OPTIONS_OF_FILES: [&str; 3] = ["am", "tune", "app"];
+/// What is in all names of parameters about interfaces.
+const OF_INTERFACES: [&str; 4] = ["_if_include", "_if_exclude", "oob_tcp_include", "oob_tcp_exclude"];
 
 /// The variables for a command of this family. `said` are the names of all variables that it gets and of all parameters in files that
 /// it reads.
-pub fn excludes(dead_ends: &DeadEnds, family: &Family, argv: &[String], said: &[&str]) -> Vec<Variable> {
+pub fn excludes(dead_ends: &DeadEnds, family: &Family, argv: &[String], said: &[String]) -> Vec<Variable> {
     let mut out = Vec::new();
     let mut set = |name, networks: &[Network], first: &str, reason| {
         if !networks.is_empty() {
@@ -55,14 +58,19 @@ pub fn excludes(dead_ends: &DeadEnds, family: &Family, argv: &[String], said: &[
 }
 
 /// Which of these variables a command would get if there were such networks, and why.
-pub fn possible_excludes(family: &Family, argv: &[String], said: &[&str]) -> Vec<(&'static str, &'static str)> {
+pub fn possible_excludes(family: &Family, argv: &[String], said: &[String]) -> Vec<(&'static str, &'static str)> {
     let (of_ranks, of_daemons) = free(family, argv, said);
     let of_ranks = of_ranks.then_some(FOR_RANKS);
     of_ranks.into_iter().chain(FOR_DAEMONS.into_iter().filter(|_| of_daemons)).collect()
 }
 
+/// Whether a variable with this name says something of interfaces to Open MPI, or may do.
+pub fn speaks_of_interfaces(variable: &str) -> bool {
+    OF_RANKS.iter().chain(&OF_DAEMONS).chain(&OTHER_FILES).any(|end| variable.ends_with(end))
+}
+
 /// Whether nobody has said anything of the ranks' interfaces, and of the daemons', as far as can be known.
-fn free(family: &Family, argv: &[String], said: &[&str]) -> (bool, bool) {
+fn free(family: &Family, argv: &[String], said: &[String]) -> (bool, bool) {
     let says = |names: &[&str]| said.iter().any(|name| names.iter().any(|end| name.ends_with(end)));
     let known = matches!(family, Family::OpenMpi { .. });
     let none = known && !argv.iter().any(|word| may_choose(word)) && !says(&OTHER_FILES);
@@ -72,8 +80,7 @@ fn free(family: &Family, argv: &[String], said: &[&str]) -> (bool, bool) {
 /// Whether a word of the command line may say something of interfaces.
 fn may_choose(word: &str) -> bool {
     let option = word.trim_start_matches('-');
-    word.contains("_if_include")
-        || word.contains("_if_exclude")
+    OF_INTERFACES.iter().any(|part| word.contains(part))
         || option.len() < word.len() && OPTIONS_OF_FILES.contains(&option.split('=').next().unwrap_or_default())
 }
 
@@ -100,7 +107,8 @@ mod tests {
 
     fn told(found: &DeadEnds, family: &str, line: &str, said: &[&str]) -> String {
         let argv: Vec<String> = line.split(' ').map(str::to_owned).collect();
-        let all = excludes(found, &Family::of("mpirun", Some(family)), &argv, said);
+        let said: Vec<String> = said.iter().map(|name| (*name).to_owned()).collect();
+        let all = excludes(found, &Family::of("mpirun", Some(family)), &argv, &said);
         all.iter().map(|v| format!("{}={}\n", v.name, v.value)).collect()
     }
 
@@ -135,12 +143,17 @@ mod tests {
             ("PRTE_MCA_oob_tcp_if_exclude", ranks),
             ("prte_if_exclude", ranks),
             ("OMPI_MCA_mca_base_param_files", ""),
+            ("OMPI_MCA_mca_param_files", ""),
+            ("OMPI_MCA_mca_base_param_file_prefix", ""),
             ("OMPI_MCA_btl_tcp_links", &all),
         ] {
             assert_eq!(told(&found(3), OPEN_MPI, LINE, &[said]), want, "{said}");
+            assert_eq!(speaks_of_interfaces(said), want != all, "{said}");
         }
         for (family, line) in [
             (OPEN_MPI, "mpirun --mca btl_tcp_if_include eth0 prog"),
+            (OPEN_MPI, "mpirun --mca oob_tcp_include eth0 prog"),
+            (OPEN_MPI, "mpirun --app file"),
             (OPEN_MPI, "mpirun --prtemca prte_if_exclude=docker0 prog"),
             (OPEN_MPI, "mpirun --tune file prog"),
             (OPEN_MPI, "mpirun -am=file prog"),

@@ -10,7 +10,7 @@ mod watch;
 
 pub use dead_ends::{DeadEnds, Network, dead_ends};
 pub use env::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
-pub use excludes::{excludes, possible_excludes};
+pub use excludes::{excludes, possible_excludes, speaks_of_interfaces};
 pub use failure::{End, Failure};
 pub use family::{Family, asks_for_version};
 pub use used::{Use, idle_note, wanted_ranks};

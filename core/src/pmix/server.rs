@@ -49,8 +49,8 @@ pub struct Server {
     told_dead: BTreeMap<Group, BTreeSet<Rank>>,
     /// Variables that ranks have been given for what this host is like. Ranks that they spawn may be on another one.
     pub(super) of_this_host: BTreeSet<(String, String)>,
-    /// What hosts have said last of themselves, with their names: those of one group are a part of the job's.
-    hosts: BTreeMap<String, PmixHost>,
+    /// What hosts with ranks of a group have said of themselves, with their names: those of one group are a part of the job's.
+    hosts: BTreeMap<Group, Vec<(String, PmixHost)>>,
     /// Questions that the root has, by our number.
     pub(super) asked: BTreeMap<u64, Question>,
     pub(super) next_token: u64,
@@ -99,6 +99,7 @@ impl Server {
     pub fn forget(&mut self, group: Group, out: &mut Vec<Action>) {
         self.groups.remove(&group);
         self.told_dead.remove(&group);
+        self.hosts.remove(&group);
         let Some(Namespace { name, .. }) = self.known.remove(&group) else { return };
         self.names.remove(&name);
         // What its ranks had asked for has no answer any more; the library keeps room for each question until it has one.
@@ -292,8 +293,16 @@ impl Server {
             Ok(hosts) => hosts,
             Err(error) => return self.fail(group, &error.to_string(), out),
         };
-        self.hosts.extend(hosts);
-        let crowded = crowded(&self.setup.machine, self.ranks_here(group), self.hosts.values());
+        self.hosts.insert(group, hosts);
+        let mut largest: BTreeMap<&str, &PmixHost> = BTreeMap::new();
+        for (name, host) in self.hosts.values().flatten() {
+            let known = largest.entry(name).or_insert(host);
+            // Several groups may start at the same time; whoever counts more ranks knows of both.
+            if host.ranks > known.ranks {
+                *known = host;
+            }
+        }
+        let crowded = crowded(&self.setup.machine, self.ranks_here(group), largest.values().copied());
         let Some(local) = self.groups.get_mut(&group) else { return };
         if let Stage::Comparing(environments) = std::mem::replace(&mut local.stage, Stage::Started) {
             out.push(Action::Start { group, environments, crowded });

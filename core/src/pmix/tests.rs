@@ -161,12 +161,23 @@ fn spawned_ranks_share_cores_with_those_of_hosts_that_have_none_of_them() {
         |host: &str, ranks| company::told(host, &PmixHost { version: "4.2.2".into(), machine: 5, ranks, share: 0 });
     bench.fence(0, [on("a", 2), on("c", 2)].concat().into());
     assert!(matches!(bench.take().last(), Some(Action::Start { crowded: false, .. })));
-    let spawned = Namespace { folder: "f/1".into(), first_node_rank: 2, ..namespace("spawned", &[0]) };
-    bench.server.open(Group(1), spawned, &mut bench.out);
-    bench.says(FromPmix::Registered { namespace: "spawned".into(), environments: vec![Vec::new()] });
-    bench.take();
-    bench.server.fence_done(Group(1), 0, on("a", 3), &mut bench.out);
-    assert!(matches!(bench.take().last(), Some(Action::Start { crowded: true, group: Group(1), .. })));
+    let mut spawn = |group: u32, told: &[Bytes]| {
+        let name = format!("spawned {group}");
+        let spawned = Namespace { folder: name.clone(), first_node_rank: 2, ..namespace(&name, &[0]) };
+        bench.server.open(Group(group), spawned, &mut bench.out);
+        bench.says(FromPmix::Registered { namespace: name, environments: vec![Vec::new()] });
+        bench.server.fence_done(Group(group), 0, told.concat().into(), &mut bench.out);
+        let crowded = match bench.take().last() {
+            Some(Action::Start { crowded, .. }) => *crowded,
+            other => panic!("{other:?}"),
+        };
+        bench.server.forget(Group(group), &mut bench.out);
+        crowded
+    };
+    assert!(spawn(1, &[on("a", 3)]));
+    assert!(spawn(2, &[on("a", 3), on("c", 3)]));
+    // What was true of a group that is over says nothing of now.
+    assert!(!spawn(3, &[on("a", 1)]) && spawn(4, &[on("a", 3)]));
 }
 
 #[test]

@@ -44,12 +44,12 @@ pub fn show(options: &ExecOptions, json: bool, site: &Surroundings) -> anyhow::R
     let places = Places::new(agents, Path::new(FOLDER));
     let family = family(&options.argv);
     let said = params::said(site, &options.argv);
-    let said: Vec<&str> = said.iter().map(String::as_str).collect();
+    let networks = said.map(|said| possible_excludes(&family, &options.argv, &said)).unwrap_or_default();
     let sheet = Sheet {
         command: &options.argv,
         launcher: family.to_string(),
         variables: places.variables(&hosts, false, site),
-        networks: possible_excludes(&family, &options.argv, &said),
+        networks,
         hosts: &hosts,
         surroundings: Whereabouts::look(site, &muster_sys::proc::hostname()),
     };

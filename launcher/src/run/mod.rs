@@ -4,7 +4,7 @@ mod elf;
 mod joiners;
 pub mod local;
 pub mod prepare;
-mod program;
+pub(crate) mod program;
 mod seats;
 mod shell;
 pub(crate) mod signal_source;

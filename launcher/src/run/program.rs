@@ -24,6 +24,12 @@ const DEPTH_MAX: u32 = 4;
 /// Where the loader looks when nothing else is said.
 const LIBRARY_FOLDERS: [&str; 5] = ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"];
 
+/// Where a program is that is called by its bare name.
+pub(crate) fn on_path(path: &str, name: &str) -> Option<PathBuf> {
+    let runs = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
+    std::env::split_paths(path).map(|dir| dir.join(name)).find(runs)
+}
+
 /// What each program of a job needs; none when nothing tells, or when the user has said it.
 ///
 /// # Errors
@@ -97,8 +103,7 @@ impl<'a> Look<'a> {
         if name.contains('/') {
             return Some(self.resolved(name)).filter(|path| path.is_file());
         }
-        let runs = |path: &PathBuf| path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0);
-        std::env::split_paths(self.var("PATH")?).map(|dir| dir.join(name)).find(runs)
+        on_path(self.var("PATH")?, name)
     }
 
     /// What a program or library, and the libraries it needs, say. The nearest sign is enough.
@@ -233,7 +238,8 @@ fn named(path: &Path, start: &str) -> bool {
 }
 
 /// Interpreter and arguments of a script.
-fn interpreted(path: &Path) -> Option<Vec<String>> {
+/// The interpreter of a script and its words; none of what is no script.
+pub(crate) fn interpreted(path: &Path) -> Option<Vec<String>> {
     let mut head = Vec::new();
     File::open(path).ok()?.take(256).read_to_end(&mut head).ok()?;
     detect::interpreter(&head)

@@ -101,6 +101,31 @@ fn c15_workers_complete_by_themselves_when_somebody_elses_launcher_has_succeeded
 }
 
 #[test]
+fn c15_a_worker_completes_when_the_remote_shells_of_others_have_ended_as_well() {
+    let pods = Pods::of_mpi_operator(cluster_or_skip!(Cluster::builder().hosts(1)));
+    pods.write_hostfile(|name| format!("{name} slots=2"));
+    pods.route();
+    let worker = pods.start_worker(0, &format!("exec {} --exit-with-job", built("muster-agent")));
+    let (host, end) = (&pods.workers[0], pods.dir().join("end"));
+    let waits = format!("echo here; until test -e {}; do sleep 0.1; done; echo whole", end.display());
+    let launch = |command: &str| pods.start_launcher(&under_muster("", command), &POD, Family::Mpich5);
+    let other = launch(&format!("exec ssh {host} \"{waits}\""));
+    other.wait_for("here", PATIENCE).expect("it runs");
+    let first = launch(&format!("exec ssh {host} true")).finish(PATIENCE).expect("it ends");
+    assert_eq!(first.status.code(), Some(0), "{}", first.stderr_text());
+    worker.wait_for("a command has succeeded", PATIENCE).expect("it is told");
+    std::fs::write(end, "").expect("write");
+    let other = other.finish(PATIENCE).expect("it ends");
+    assert_eq!(
+        (other.stdout_text().as_str(), other.status.code()),
+        ("here\nwhole\n", Some(0)),
+        "{}",
+        other.stderr_text()
+    );
+    assert_eq!(worker.wait(PATIENCE).expect("it completes").code(), Some(0), "{}", worker.stderr_so_far());
+}
+
+#[test]
 fn c18_a_user_without_name_and_rights_runs_a_job_on_a_root_file_system_that_cannot_be_written() {
     let shown = "exec sh -c \"id -u; id -G; grep -c ^CapBnd:.0000000000000000 /proc/self/status; \
                  getent passwd 1000660000 || echo nameless; touch /root-file 2>&1 | grep -o Read-only\"";

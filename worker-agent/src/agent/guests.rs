@@ -1,6 +1,9 @@
 //! Who comes through the door: who is served, with what, and who not.
 
-use muster_protocol::hello::{Hello, HostFacts, Lane, RELEASE, Refusal, Role, Welcome};
+use std::ffi::OsString;
+
+use muster_core::exec::speaks_of_interfaces;
+use muster_protocol::hello::{Hello, HostFacts, HostNetwork, Lane, RELEASE, Refusal, Role, Welcome};
 use muster_transport::gate::Guest;
 
 use super::{Agent, network};
@@ -25,13 +28,19 @@ impl Agent {
                     facts: HostFacts {
                         shells: Some(self.shells.as_ref().map_or(0, Shells::begun)),
                         // Interfaces come and go.
-                        network: (guest.hello.role == Role::Shell).then(network).flatten(),
+                        network: if guest.hello.role == Role::Shell { self.network() } else { None },
                         ..self.facts.clone()
                     },
                 };
                 self.receive(guest, welcome, now_ms);
             }
         }
+    }
+
+    /// Where this host is on its networks, unless what ranks here find in their environment is to decide about interfaces.
+    fn network(&self) -> Option<HostNetwork> {
+        let decides = |(name, _): &(OsString, OsString)| name.to_str().is_some_and(speaks_of_interfaces);
+        if self.environment.iter().any(decides) { None } else { network() }
     }
 
     /// Who is served: see `docs/protocol.md`, connections.

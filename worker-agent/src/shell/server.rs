@@ -1,6 +1,6 @@
 //! The agent's side of remote shells, on a thread of its own: it may wait for a start without delaying a job's heartbeats.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -51,7 +51,7 @@ struct ShellOrder {
 
 impl Shells {
     /// Starts the thread. `environment` is the agent's own, `told` what commands get besides it and their login's variables, `over`
-    /// hears of a launcher whose command has succeeded.
+    /// hears when a launcher's command has succeeded and those of others have ended, too.
     pub fn start(
         environment: Vec<(OsString, OsString)>,
         told: Vec<(&'static str, OsString)>,
@@ -68,6 +68,7 @@ impl Shells {
                 Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
             };
             let tasks = TaskTracker::new();
+            let over = Over { tell: over, said: Cell::new(false), running: Cell::new(0) };
             let host = Rc::new(Host { spawner: RefCell::new(spawner), environment, told, tasks, begun: count, over });
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
@@ -107,7 +108,44 @@ struct Host {
     told: Vec<(&'static str, OsString)>,
     tasks: TaskTracker,
     begun: watch::Sender<u64>,
-    over: Arc<Notify>,
+    over: Over,
+}
+
+/// Whether a launcher's command has succeeded, and nobody's remote shell runs here any more.
+struct Over {
+    tell: Arc<Notify>,
+    said: Cell<bool>,
+    running: Cell<u32>,
+}
+
+impl Over {
+    fn say(&self) {
+        if !self.said.replace(true) {
+            tracing::info!(running = self.running.get(), "a command has succeeded that may have used remote shells");
+        }
+        self.look();
+    }
+
+    fn look(&self) {
+        if self.said.get() && self.running.get() == 0 {
+            self.tell.notify_one();
+        }
+    }
+
+    /// A remote shell runs until what this gives is dropped.
+    fn run(&self) -> Runs<'_> {
+        self.running.set(self.running.get() + 1);
+        Runs(self)
+    }
+}
+
+struct Runs<'a>(&'a Over);
+
+impl Drop for Runs<'_> {
+    fn drop(&mut self) {
+        self.0.running.set(self.0.running.get() - 1);
+        self.0.look();
+    }
 }
 
 impl Host {
@@ -129,7 +167,9 @@ impl Host {
             Ok(running) => {
                 self.begun.send_modify(|begun| *begun += 1);
                 tracing::info!(from, pid = running.pid, terminal = start.terminal.is_some(), "remote shell begins");
+                let runs = self.over.run();
                 session(link, running, receiver).await;
+                drop(runs);
                 tracing::info!(from, "remote shell ends");
             }
             Err(why) => {
@@ -163,7 +203,7 @@ impl Host {
             let shells = Some(*begun.borrow_and_update());
             link.sender.send(link.message(&ShellPing { shells, over })).await.ok()?;
             if over.is_some() {
-                self.over.notify_one();
+                self.over.say();
             }
         }
     }

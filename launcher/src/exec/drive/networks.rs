@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use muster_core::exec::{Variable, dead_ends, excludes};
+use muster_core::exec::{DeadEnds, Variable, dead_ends, excludes};
 use muster_worker_agent::agent::network;
 
 use super::Drive;
@@ -12,18 +12,21 @@ impl Drive<'_> {
     /// What the command gets so that it leaves them out: nothing where there are none.
     pub(super) fn excludes(&self, chosen: &[usize]) -> Vec<Variable> {
         let chosen = || chosen.iter().map(|at| &self.states[*at]);
-        // The command's own processes are here, and talk to those of all hosts.
         let here = network();
         let of_hosts = chosen().map(|state| if state.here { here.clone() } else { state.reached.network.clone() });
-        let hosts: Vec<_> = of_hosts.chain([here.clone()]).collect();
+        let mut hosts: Vec<_> = of_hosts.collect();
         let reached: Vec<Ipv4Addr> = chosen().filter_map(|state| ipv4(state.reached.address?)).collect();
-        let found = dead_ends(&hosts, &reached);
-        if found.networks.is_empty() {
+        let DeadEnds { networks, .. } = dead_ends(&hosts, &reached);
+        // No rank is here unless a host is. But the command's own processes are, and its daemons talk to them.
+        hosts.push(here);
+        let DeadEnds { of_all, .. } = dead_ends(&hosts, &reached);
+        let found = DeadEnds { networks, of_all };
+        if found == DeadEnds::default() {
             return Vec::new();
         }
         let argv = &self.options.argv;
-        let said = params::said(self.site, argv);
-        let set = excludes(&found, &self.family, argv, &said.iter().map(String::as_str).collect::<Vec<_>>());
+        let Some(said) = params::said(self.site, argv) else { return Vec::new() };
+        let set = excludes(&found, &self.family, argv, &said);
         for Variable { name, value, reason, .. } in &set {
             tracing::info!(name, value, "{reason}");
         }

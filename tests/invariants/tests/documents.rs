@@ -32,6 +32,7 @@ const UNITS: &[&str] = &[
     "DIALS",
     "ATTEMPTS",
     "PIPES",
+    "ADDRESSES",
 ];
 
 #[test]

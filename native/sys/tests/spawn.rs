@@ -227,7 +227,7 @@ fn when_memory_runs_out_a_child_is_taken_before_its_parent() {
     let mut text = String::new();
     std::fs::File::from(out.read).read_to_string(&mut text).unwrap();
     reap(spawned.pid).unwrap();
-    assert_eq!(score(&text), (own + 100).min(1000));
+    assert_eq!(score(&text), (own + 10).min(1000));
     assert_eq!(
         score(&std::fs::read_to_string("/proc/self/oom_score_adj").unwrap()),
         own,

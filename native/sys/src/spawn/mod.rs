@@ -93,8 +93,10 @@ pub struct Spawner {
 }
 
 /// Tenths of a percent of all memory by which a child is taken for larger than it is when the kernel looks for a process to kill: a
-/// parent that is smaller than that outlives its children and can say what has befallen them. Raising one's own needs no rights.
-const OOM_SCORE_MORE: i32 = 100;
+/// parent that is smaller than that outlives its children and can say what has befallen them. An agent has a few MiB; on a node
+/// that runs out, where all memory is the node's, much more would draw the kill from whoever has used it up to small ranks.
+/// Raising one's own needs no rights.
+const OOM_SCORE_MORE: i32 = 10;
 const OOM_SCORE_MAX: i32 = 1000;
 
 impl Spawner {
@@ -277,10 +279,10 @@ mod tests {
     #[test]
     fn children_come_before_their_parent_when_memory_runs_out() {
         let text = |own| oom_score(own).map(|score| score.into_string().unwrap());
-        assert_eq!(text("0\n").as_deref(), Some("100"));
+        assert_eq!(text("0\n").as_deref(), Some("10"));
         // As the kubelet writes them: a container whose memory is its own, one that shares, one that asked for none.
-        assert_eq!(text("-997\n").as_deref(), Some("-897"));
-        assert_eq!(text("993\n").as_deref(), Some("1000"));
+        assert_eq!(text("-997\n").as_deref(), Some("-987"));
+        assert_eq!(text("995\n").as_deref(), Some("1000"));
         assert_eq!((text("1000\n"), text("")), (None, None));
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_core::hosts::HostSpec;
+use muster_core::hosts::{HostList, HostSpec, HostfileError, HostfileProblem};
 use muster_transport::dial::Dialer;
 use muster_transport::resolve::Resolver;
 use muster_transport::tls;
@@ -52,21 +52,25 @@ pub fn show(options: &HostsOptions, site: &Surroundings) -> anyhow::Result<()> {
 }
 
 fn prepare(options: &HostsOptions, site: &Surroundings) -> Result<(Vec<HostSpec>, Dialer, u16), HostsError> {
-    let found = find_hosts(&options.hosts, site)?;
-    if found.local {
-        return Err(HostsError::NoHosts);
-    }
+    let hosts = match find_hosts(&options.hosts, site) {
+        Ok(found) if found.local => return Err(HostsError::NoHosts),
+        Ok(found) => found.hosts,
+        // An operator whose workers are all gone, or not there yet, leaves such a file. Who follows it would take a failure for the
+        // end, or go on with the hosts of before.
+        Err(DiscoverError::Hostfile(HostfileError { problem: HostfileProblem::Empty, .. })) => HostList::new(),
+        Err(error) => return Err(error.into()),
+    };
     // Who asks each second does not want to hear the same each second.
-    for note in options.notes.iter().chain(&found.hosts.notes) {
+    for note in options.notes.iter().chain(&hosts.notes) {
         tracing::info!("{note}");
     }
-    let key = find_key(options.key_file.as_ref(), &found.hosts, site)?.key;
+    let key = find_key(options.key_file.as_ref(), &hosts, site)?.key;
     let dialer = Dialer::new(Arc::new(Resolver::default()), Some(tls::connector(&key.identity())));
-    Ok((found.hosts.hosts().to_vec(), dialer, find_port(options.port.as_ref(), site).value))
+    Ok((hosts.hosts().to_vec(), dialer, find_port(options.port.as_ref(), site).value))
 }
 
 /// Whether each host serves: its agent answers in time, has the key and the job, and lets a remote shell in. Nobody asks for this
-/// machine, on which commands run without an agent.
+/// machine, on which commands run without an agent, if it goes by its name.
 async fn ask(hosts: &[HostSpec], dialer: &Dialer, port: u16, options: &HostsOptions) -> Vec<bool> {
     let own = muster_sys::proc::hostname();
     let limit = Duration::from_millis(options.limit_ms);

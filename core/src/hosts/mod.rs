@@ -8,7 +8,7 @@ pub mod site;
 pub mod slots;
 
 pub use entry::{EntryProblem, SLOTS_DEFAULT};
-pub use hostfile::{HostfileError, parse_hostfile};
+pub use hostfile::{HostfileError, HostfileProblem, parse_hostfile};
 pub use list::{HostList, HostSpec, ListProblem};
 pub use origin::Origin;
 pub use slots::{HostsFlagError, parse_hosts_flag};

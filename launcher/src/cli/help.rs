@@ -51,9 +51,9 @@ const HOSTS: &str = "\
 Usage: muster hosts [OPTIONS]
 
 Asks the agents of all hosts once, at the same time, and prints a line NAME:SLOTS for each that answers
-and has the same key and job; this machine, if it is in the list, is shown unasked. The list is read anew
-each time. The status is 0 whoever answers; -v tells on standard error why a host is left out. Made to be
-asked again and again, such as by
+and has the same key and job; this machine, if it is in the list by name, is shown unasked. The list is
+read anew each time, and an empty file is a list of no hosts. The status is 0 whoever answers; -v tells on
+standard error why a host is left out. Made to be asked again and again, such as by
   horovodrun --host-discovery-script \"muster hosts -f hosts\" ...
 ";
 

@@ -1,6 +1,7 @@
 //! The command line of `muster hosts`: the options that say where hosts are and how to reach them.
 
 use muster_core::plan::JobSpec;
+use muster_protocol::limits::SILENCE_DEAD_MS;
 
 use super::build::{hosts, log, sourced, value};
 use super::error::UsageError;
@@ -11,8 +12,9 @@ use super::table::Id;
 use super::{help, values};
 use crate::discover::Surroundings;
 
-/// Time for a host to answer in, unless said: whoever asks each second is not to wait for a dead one for long.
-const LIMIT_MS: u64 = 2_000;
+/// Time for a host to answer in, unless said: as long as a host may be silent anywhere before it counts as dead, so that an agent
+/// that is starved for a moment is not taken for one that is gone.
+const LIMIT_MS: u64 = SILENCE_DEAD_MS;
 
 /// Whether this option of `muster run` means something for `muster hosts`, too.
 pub(super) fn takes(id: Id) -> bool {

@@ -228,7 +228,7 @@ const AGENTS: &[Opt] = &[
         &["connect-timeout"],
         Value("T"),
         "Time until every host must have been reached; names and ports are tried again until then. Default: 5m. \
-         For muster hosts, on the command line only: time for a host to answer in, by default 2s.",
+         For muster hosts, on the command line only: time for a host to answer in, by default 5s.",
     ),
 ];
 

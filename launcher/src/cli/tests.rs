@@ -367,7 +367,7 @@ fn what_a_command_line_of_exec_gets_wrong_is_said() {
 }
 
 #[test]
-fn hosts_are_asked_for_two_seconds_whatever_a_job_waits_unless_the_command_line_says_how_long() {
+fn hosts_are_asked_for_five_seconds_whatever_a_job_waits_unless_the_command_line_says_how_long() {
     let asked = |line: &str| match command(&[("MUSTER_OPT_CONNECT_TIMEOUT", "10m"), ("MUSTER_OPT_JOB", "pi")], line) {
         Ok(Command::Hosts(options)) => *options,
         other => panic!("{line}: {other:?}"),
@@ -376,7 +376,7 @@ fn hosts_are_asked_for_two_seconds_whatever_a_job_waits_unless_the_command_line_
     assert!(matches!(&options.hosts, HostChoice::File(file) if file.value == "/x"));
     assert_eq!(
         (options.limit_ms, options.job.as_str(), options.port.map(|port| port.value)),
-        (2_000, "pi", Some(2223))
+        (5_000, "pi", Some(2223))
     );
     assert_eq!(asked("hosts --connect-timeout 500ms").limit_ms, 500);
     insta::assert_snapshot!(error("hosts -n 4"), @"-n: muster hosts does not take it; muster hosts --help tells what it takes");

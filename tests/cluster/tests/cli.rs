@@ -89,6 +89,13 @@ fn hosts_to_ask_that_are_not_there() {
     assert_snapshot!(hosts(&["--config", "none"]), @"64: muster: --config: none: cannot be read: No such file or directory (os error 2)");
     let local = here.write("m.toml", "local = 1\n").expect("written").display().to_string();
     assert_snapshot!(hosts(&["--config", &local]), @"64: muster: muster hosts asks the agents of hosts: name them with -H or -f");
+    let file = |name, text: &str| here.write(name, text).expect("written").display().to_string();
+    let (empty, comments, key) =
+        (file("empty", ""), file("comments", "# gone\n\n"), here.key_file().display().to_string());
+    assert_snapshot!(hosts(&["-f", &empty, "--key-file", &key]), @"0: ");
+    assert_snapshot!(hosts(&["-f", &comments, "--key-file", &key]), @"0: ");
+    assert_snapshot!(hosts(&["-f", &empty, "--key-file", "none"]), @"64: muster: --key-file: job key none cannot be read: No such file or directory (os error 2)");
+    assert_snapshot!(hosts(&["-f", &file("wrong", "a slots=two\n"), "--key-file", &key]), @r#"64: muster: DIR/wrong:1:3: slots of "a" are "two"; write a whole number from 1 to 4096"#);
     assert_snapshot!(hosts(&["-H", "127.0.0.1", "--key-file", "none"]), @"64: muster: --key-file: job key none cannot be read: No such file or directory (os error 2)");
     assert_snapshot!(hosts(&["-H", "127.0.0.1", "-n", "2"]), @"64: muster: -n: muster hosts does not take it; muster hosts --help tells what it takes");
     assert_snapshot!(hosts(&["127.0.0.1"]), @r#"64: muster: muster hosts does not take "127.0.0.1"; muster hosts --help tells what it takes"#);

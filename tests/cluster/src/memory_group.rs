@@ -18,7 +18,8 @@ impl MemoryGroup {
     /// Makes one that may have that much memory, and nothing on disk.
     ///
     /// # Errors
-    /// Where no memory controller can be written: without rights, or in a group of version 2 that has processes of its own.
+    /// Where no memory controller can be written: without rights, or in a group of version 2 that has processes of its own. Where
+    /// there is swap whose use cannot be limited.
     pub fn with_limit(bytes: u64) -> Result<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let (parent, first) = parent()?;
@@ -26,16 +27,18 @@ impl MemoryGroup {
         let folder = parent.join(name);
         fs::create_dir(&folder).with_context(|| format!("cannot make the control group {}", folder.display()))?;
         let group = Self { folder };
+        // A kernel that does not count what is on disk has no file for its limit, which matters only where there is a disk for it.
+        let swaps = has_swap();
         let files: [(&str, u64, bool); 2] = if first {
             // In this order: memory and disk together may not be less than memory.
-            [("memory.limit_in_bytes", bytes, true), ("memory.memsw.limit_in_bytes", bytes, false)]
+            [("memory.limit_in_bytes", bytes, true), ("memory.memsw.limit_in_bytes", bytes, swaps)]
         } else {
-            [("memory.max", bytes, true), ("memory.swap.max", 0, false)]
+            [("memory.max", bytes, true), ("memory.swap.max", 0, swaps)]
         };
         for (file, value, needed) in files {
             let written = fs::write(group.folder.join(file), value.to_string());
             if needed {
-                written.with_context(|| format!("cannot limit the memory of {}", group.folder.display()))?;
+                written.with_context(|| format!("cannot limit the memory of {}: {file}", group.folder.display()))?;
             }
         }
         Ok(group)
@@ -59,6 +62,11 @@ impl Drop for MemoryGroup {
             panic!("the control group {} stays: {error:#}", self.folder.display());
         }
     }
+}
+
+/// Whether memory can go to a disk here. What cannot be read may say so.
+fn has_swap() -> bool {
+    fs::read_to_string("/proc/swaps").map_or(true, |table| table.lines().count() > 1)
 }
 
 /// Where a group can be made, and whether that is version 1.

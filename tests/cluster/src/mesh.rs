@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -25,6 +25,7 @@ pub enum Manner {
 
 #[derive(Debug)]
 struct Shared {
+    ended: AtomicBool,
     manner: AtomicU8,
     turned_away: AtomicUsize,
     upstream: SocketAddr,
@@ -35,7 +36,8 @@ struct Shared {
 #[derive(Debug)]
 pub struct MeshProxy {
     shared: Arc<Shared>,
-    address: SocketAddr,
+    host: Arc<Host>,
+    port: u16,
 }
 
 impl MeshProxy {
@@ -47,14 +49,15 @@ impl MeshProxy {
     pub fn start(host: &Arc<Host>, port: u16, agent: u16, idle: Duration, manner: Manner) -> Result<Self> {
         let listener = host.call(move || TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)))?.context("cannot listen")?;
         let shared = Arc::new(Shared {
+            ended: AtomicBool::new(false),
             manner: AtomicU8::new(manner as u8),
             turned_away: AtomicUsize::new(0),
             upstream: SocketAddr::from((Ipv4Addr::LOCALHOST, agent)),
             idle,
         });
-        let (seen, host) = (Arc::downgrade(&shared), Arc::clone(host));
-        thread::spawn(move || accept(&listener, &seen, &host));
-        Ok(Self { shared, address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)) })
+        let (seen, of) = (Arc::clone(&shared), Arc::clone(host));
+        thread::spawn(move || accept(&listener, &seen, &of));
+        Ok(Self { shared, host: Arc::clone(host), port })
     }
 
     /// From now on, new connections are treated so.
@@ -66,16 +69,23 @@ impl MeshProxy {
     pub fn turned_away(&self) -> usize {
         self.shared.turned_away.load(Ordering::SeqCst)
     }
+}
 
-    /// Where it listens, as its host sees it.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+impl Drop for MeshProxy {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::SeqCst);
+        // The thread waits for connections, and keeps the host until it has seen that: one more wakes it.
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, self.port));
+        let _ = self.host.call(move || TcpStream::connect(address).map(drop));
     }
 }
 
-fn accept(listener: &TcpListener, seen: &Weak<Shared>, host: &Host) {
-    for client in listener.incoming().flatten() {
-        let Some(shared) = seen.upgrade() else { return };
+fn accept(listener: &TcpListener, shared: &Shared, host: &Host) {
+    for client in listener.incoming() {
+        if shared.ended.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(client) = client else { continue };
         let manner = shared.manner.load(Ordering::SeqCst);
         if manner == Manner::Forward as u8 {
             let upstream = shared.upstream;

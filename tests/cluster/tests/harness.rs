@@ -3,9 +3,12 @@
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use muster_cluster::{Cluster, Cmd, Host, Leftover, LiteCluster, Stdin, cluster_or_skip, workspace};
+use muster_cluster::{
+    Cluster, Cmd, Host, Leftover, LiteCluster, Manner, MeshProxy, Stdin, cluster_or_skip, eventually, workspace,
+};
 use nix::sys::signal::Signal;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -75,6 +78,17 @@ fn hosts_have_names_and_resolve_each_other() {
     }
     assert_eq!(text(&cluster.launcher(), "hostname"), "launcher\n");
     assert_eq!(text(&cluster.host(0), "ls /sys/class/net | grep -v bonding_masters"), "eth0\nlo\n");
+}
+
+#[test]
+fn a_proxy_that_is_dropped_lets_go_of_its_host() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(1));
+    let host = cluster.host(0);
+    let held = Arc::strong_count(&host);
+    let proxy = MeshProxy::start(&host, 2222, 3333, LONG, Manner::Close).expect("a proxy");
+    assert!(Arc::strong_count(&host) > held);
+    drop(proxy);
+    eventually(|| Arc::strong_count(&host), |count| *count == held).expect("its thread ends");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use muster_core::surroundings::{Finding, Place};
 use muster_protocol::hello::{Hello, Lane, RELEASE, Role, VERSION_MAX, VERSION_MIN};
 use muster_protocol::limits::KILL_GRACE_MS;
 use muster_protocol::{Epoch, Generation, HostIndex};
+use muster_sys::cgroup::ControlGroup;
 use muster_transport::dial::Dialer;
 use muster_transport::gate::Gate;
 use muster_transport::identity::JobKey;
@@ -175,6 +176,12 @@ fn tell_surroundings(config: &Config) {
     if config.unix.is_none() {
         let (Finding { control_plane, reason }, place) = &config.surroundings;
         tracing::info!(control_plane = control_plane.name(), reason, place = place.describe(), "surroundings");
+        if ControlGroup::here().is_killed_as_a_whole() {
+            tracing::info!(
+                "memory.oom.group is set for this agent's control group: when its memory is used up, the kernel kills the agent with \
+                 the ranks, and the launcher reports a lost host"
+            );
+        }
     }
 }
 

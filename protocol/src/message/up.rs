@@ -92,7 +92,7 @@ pub struct OutOfMemory {
     /// How many, since ranks run there.
     #[n(0)]
     pub killed: u64,
-    /// How many bytes the group may have; absent when no limit stands there.
+    /// How many bytes the group may have; absent when that limit was not reached since ranks run there.
     #[n(1)]
     pub limit_bytes: Option<u64>,
 }

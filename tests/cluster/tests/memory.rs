@@ -1,6 +1,6 @@
 //! Ranks whose memory is used up: the kernel kills them, and says so in a counter only.
 
-use muster_cluster::{Cluster, Cmd, MemoryGroup, PATIENCE, cluster_or_skip, workspace};
+use muster_cluster::{Cluster, Cmd, MemoryGroup, Output, PATIENCE, cluster_or_skip, workspace};
 
 /// Rank 1 takes memory until it is stopped.
 const EATER: &str = "[ $MUSTER_RANK = 0 ] && exec sleep 1000; exec tail /dev/zero";
@@ -50,10 +50,34 @@ fn c14_a_rank_that_the_kernel_kills_for_memory_is_told_as_such_and_its_agent_liv
     // Whoever has to tell of it is what the kernel takes last.
     let score = "[ $MUSTER_RANK = 0 ] || cat /proc/$PPID/oom_score_adj /proc/self/oom_score_adj";
     let run = cluster.muster("h0:1,h1:1").expect("built").args(["sh", "-c", score]);
-    let scores = cluster.launcher().run(run).and_then(muster_cluster::Output::ok).expect("it runs").stdout_text();
+    let scores = cluster.launcher().run(run).and_then(Output::ok).expect("it runs").stdout_text();
     let scores: Vec<i32> = scores.lines().map(|line| line.parse().expect("a number")).collect();
     assert!(matches!(scores[..], [agent, rank] if rank > agent || agent == 1000), "{scores:?}");
     assert!(agent.try_wait().expect("status").is_none(), "{}", agent.stderr_so_far());
     agent.kill();
     agent.wait(PATIENCE).expect("it ends");
+}
+
+#[test]
+fn c14_a_limit_that_was_not_reached_is_not_named_and_a_group_that_is_killed_as_a_whole_is_announced() {
+    let cluster = cluster_or_skip!(Cluster::builder().hosts(1));
+    // A container's files of version 2, in which each rank stands in for the kernel.
+    let files = "mount -t tmpfs none /sys/fs/cgroup && cd /sys/fs/cgroup && echo 67108864 > memory.max && \
+                 echo 1 > memory.oom.group && printf 'oom 4\\noom_kill 2\\n' > memory.events";
+    cluster.host(0).run(Cmd::sh(files)).and_then(Output::ok).expect("files");
+    let agent = cluster.start_agent(0, &[]).expect("agent");
+    let log = agent.stderr_so_far();
+    assert_eq!(log.matches("memory.oom.group is set for this agent's control group").count(), 1, "{log}");
+    for (events, told) in [
+        ("oom 4\\noom_kill 3\\n", "group; start fewer ranks there"),
+        ("oom 5\\noom_kill 4\\n", "group (limit 64.0 MiB); raise its memory limit or start fewer ranks there"),
+    ] {
+        let script = format!("printf '{events}' > /sys/fs/cgroup/memory.events; kill -KILL $$");
+        let output = cluster.launcher().run(cluster.muster("h0:1").expect("built").args(["sh", "-c", &script]));
+        let told = "muster: rank 0 on h0 was killed by SIGKILL (signal 9): out of memory, the kernel has killed 1 process of the \
+                    host's control "
+            .to_owned()
+            + told;
+        assert_eq!(output.expect("it ends").verdict(), told);
+    }
 }

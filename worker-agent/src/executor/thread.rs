@@ -10,10 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use muster_core::memory::Kills;
+use muster_core::memory::{Counters, Kills};
 use muster_protocol::ProcId;
 use muster_protocol::message::OutOfMemory;
-use muster_sys::cgroup::ControlGroup;
+use muster_sys::cgroup::{ControlGroup, Memory};
 use muster_sys::children::Owner;
 use muster_sys::clock::boottime_ms;
 use muster_sys::pipe::Bell;
@@ -142,6 +142,13 @@ impl Drop for LocalExecutor {
     fn drop(&mut self) {
         let _ = self.order(Order::Shutdown);
     }
+}
+
+/// What this host's control group counts, and what it may have.
+fn memory() -> Option<(Counters, Option<u64>)> {
+    let Memory { kills, limit } = ControlGroup::here().memory()?;
+    let limit_hits = limit.map_or(0, |limit| limit.hits);
+    Some((Counters { kills, limit_hits }, limit.map(|limit| limit.bytes)))
 }
 
 struct Worker {
@@ -286,7 +293,7 @@ impl Worker {
             Ok((theirs, ours)) => {
                 self.leavings.begin();
                 if self.table.len() == 0 {
-                    self.kills = Kills::begin(ControlGroup::here().memory().map(|memory| memory.kills));
+                    self.kills = Kills::begin(memory().map(|(counters, _)| counters));
                 }
                 if let Err(rank) = self.starts.begin(rank, theirs, ours) {
                     self.not_started(&rank, prepare(EIO));
@@ -375,8 +382,7 @@ impl Worker {
         if !self.table.is_wanted(pid) {
             return None;
         }
-        let read = || ControlGroup::here().memory().map(|memory| (memory.kills, memory.limit_bytes));
-        self.kills.explain(signal, read)
+        self.kills.explain(signal, memory)
     }
 
     fn forget(&mut self, pid: i32) {

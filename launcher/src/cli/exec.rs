@@ -8,7 +8,7 @@ use super::options::{Command, ExecOptions};
 use super::scan::{self, Setting, Word};
 use super::sources::{Sources, strays};
 use super::table::Id;
-use super::{help, values};
+use super::{help, instead, values};
 use crate::discover::Surroundings;
 
 /// Whether this option of `muster run` means something for `muster exec`, too.
@@ -39,13 +39,10 @@ pub(super) fn takes(id: Id) -> bool {
 /// Reads what follows `exec`, or `plan exec`.
 pub(super) fn command(plan: bool, words: Vec<Word>, site: &Surroundings) -> Result<Command, UsageError> {
     let (segment, argv) = scan::leading(words)?;
+    if let Some(command) = instead(std::slice::from_ref(&segment), help::exec) {
+        return Ok(command);
+    }
     let asked = |id| segment.settings.iter().find(|s| s.opt.id == id);
-    if asked(Id::Help).is_some() {
-        return Ok(Command::Help(help::exec()));
-    }
-    if asked(Id::Version).is_some() {
-        return Ok(Command::Version);
-    }
     if let Some(other) = segment.settings.iter().find(|s| !takes(s.opt.id)) {
         return Err(UsageError::NotForExec { place: other.place.clone() });
     }

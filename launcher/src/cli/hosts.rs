@@ -9,7 +9,7 @@ use super::options::{Command, HostsOptions};
 use super::scan::{self, Word};
 use super::sources::{Sources, strays};
 use super::table::Id;
-use super::{help, values};
+use super::{help, instead, values};
 use crate::discover::Surroundings;
 
 /// Time for a host to answer in, unless said: as long as a host may be silent anywhere before it counts as dead, so that an agent
@@ -37,13 +37,10 @@ pub(super) fn takes(id: Id) -> bool {
 /// Reads what follows `hosts`.
 pub(super) fn command(words: Vec<Word>, site: &Surroundings) -> Result<Command, UsageError> {
     let (segment, argv) = scan::leading(words)?;
+    if let Some(command) = instead(std::slice::from_ref(&segment), help::hosts) {
+        return Ok(command);
+    }
     let asked = |id| segment.settings.iter().find(|s| s.opt.id == id);
-    if asked(Id::Help).is_some() {
-        return Ok(Command::Help(help::hosts()));
-    }
-    if asked(Id::Version).is_some() {
-        return Ok(Command::Version);
-    }
     if let Some(other) = segment.settings.iter().find(|s| !takes(s.opt.id)) {
         return Err(UsageError::NotForHosts { place: other.place.clone() });
     }

@@ -74,13 +74,10 @@ pub fn parse(
 
 fn run(command: &'static str, words: Vec<Word>, site: &Surroundings) -> Result<Command, UsageError> {
     let segments = scan::scan(words)?;
+    if let Some(command) = instead(&segments, help::run) {
+        return Ok(command);
+    }
     let asked = |id| segments.iter().flat_map(|s: &Segment| &s.settings).find(|s| s.opt.id == id);
-    if asked(Id::Help).is_some() {
-        return Ok(Command::Help(help::run()));
-    }
-    if asked(Id::Version).is_some() {
-        return Ok(Command::Version);
-    }
     let json = asked(Id::Json).map(|s| Ok((values::switch(s)?, s.place.clone()))).transpose()?;
     if let (Some((_, place)), "run") = (&json, command) {
         return Err(UsageError::PlanOnly(place.clone()));
@@ -90,6 +87,15 @@ fn run(command: &'static str, words: Vec<Word>, site: &Surroundings) -> Result<C
         "plan" => Command::Plan { run, json: json.is_some_and(|(on, _)| on) },
         _ => Command::Run(run),
     })
+}
+
+/// What is done instead when options ask for help or the version.
+fn instead(segments: &[Segment], help: fn() -> String) -> Option<Command> {
+    let asked = |id| segments.iter().flat_map(|s| &s.settings).any(|s| s.opt.id == id);
+    if asked(Id::Help) {
+        return Some(Command::Help(help()));
+    }
+    asked(Id::Version).then_some(Command::Version)
 }
 
 fn key(words: Vec<Word>) -> Result<Command, UsageError> {

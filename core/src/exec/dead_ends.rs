@@ -33,19 +33,10 @@ impl fmt::Display for Network {
     }
 }
 
-/// What was found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeadEnds {
-    /// All such networks.
-    pub networks: Vec<Network>,
-    /// Those of them in which every host is.
-    pub of_all: Vec<Network>,
-}
-
 /// The networks in which two of these hosts hold the same address. `reached` are addresses by which hosts were reached: a network of
 /// one of those does connect. So does one in which a host that shares an address holds another one of its own. Hosts of which
 /// nothing is known bring nothing.
-pub fn dead_ends(hosts: &[Option<HostNetwork>], reached: &[Ipv4Addr]) -> DeadEnds {
+pub fn dead_ends(hosts: &[Option<HostNetwork>], reached: &[Ipv4Addr]) -> Vec<Network> {
     let mut known: BTreeMap<u64, BTreeSet<HostAddress>> = BTreeMap::new();
     for host in hosts.iter().flatten() {
         known.entry(host.namespace).or_default().extend(&host.addresses);
@@ -58,7 +49,7 @@ pub fn dead_ends(hosts: &[Option<HostNetwork>], reached: &[Ipv4Addr]) -> DeadEnd
     let is_shared = |address: &&HostAddress| holders.get(&address.ipv4).is_some_and(|holders| *holders > 1);
     let connects = |network: &Network| {
         let by_an_own_address = known.values().any(|addresses| {
-            let mut inside = addresses.iter().filter(|address| network.has(address.ipv4)).peekable();
+            let mut inside = addresses.iter().filter(|address| network.has(address.ipv4));
             inside.clone().any(|address| is_shared(&address)) && inside.any(|address| !is_shared(&address))
         });
         by_an_own_address || reached.iter().any(|address| network.has(u32::from(*address)))
@@ -69,14 +60,15 @@ pub fn dead_ends(hosts: &[Option<HostNetwork>], reached: &[Ipv4Addr]) -> DeadEnd
     let is_left_out = |address: &HostAddress| networks.iter().any(|network| network.has(address.ipv4));
     // With none left a host is reached by nobody; something else is meant then.
     if known.values().any(|addresses| !addresses.is_empty() && addresses.iter().all(is_left_out)) {
-        return DeadEnds::default();
+        return Vec::new();
     }
-    let in_all = |network: &&Network| {
-        let is_in = |host: &HostNetwork| host.addresses.iter().any(|address| network.has(address.ipv4));
-        hosts.iter().all(|host| host.as_ref().is_some_and(is_in))
-    };
-    let of_all = networks.iter().filter(in_all).copied().collect();
-    DeadEnds { networks: networks.into_iter().collect(), of_all }
+    networks.into_iter().collect()
+}
+
+/// Whether every one of these hosts is known to be in a network.
+pub fn is_of_all(network: Network, hosts: &[Option<HostNetwork>]) -> bool {
+    let is_in = |host: &HostNetwork| host.addresses.iter().any(|address| network.has(address.ipv4));
+    hosts.iter().all(|host| host.as_ref().is_some_and(is_in))
 }
 
 #[cfg(test)]
@@ -138,8 +130,9 @@ mod tests {
         ] {
             let hosts: Vec<_> = hosts.iter().map(|text| host(text)).collect();
             let found = dead_ends(&hosts, &[reached.parse().expect("an address")]);
-            assert_eq!((list(&found.networks).as_str(), list(&found.of_all).as_str()), want, "{why}");
+            let of_all: Vec<_> = found.iter().copied().filter(|network| is_of_all(*network, &hosts)).collect();
+            assert_eq!((list(&found).as_str(), list(&of_all).as_str()), want, "{why}");
         }
-        assert_eq!(dead_ends(&[], &[]), DeadEnds::default());
+        assert_eq!(dead_ends(&[], &[]), []);
     }
 }

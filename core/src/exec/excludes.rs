@@ -3,7 +3,7 @@
 //! It refuses to work where it is told both what to use and what not, whoever says which. So a command that might tell it something
 //! itself, a script for instance, hears nothing of this.
 
-use super::{DeadEnds, Family, Network, Variable};
+use super::{Family, Network, Variable};
 
 /// What Open MPI leaves out by itself; our list replaces it.
 const DEFAULT: &str = "127.0.0.1/8,sppp,";
@@ -35,6 +35,15 @@ const OPTIONS_OF_FILES: [&str; 3] = ["am", "tune", "app"];
 /// What is in all names of parameters about interfaces.
 const OF_INTERFACES: [&str; 4] = ["_if_include", "_if_exclude", "oob_tcp_include", "oob_tcp_exclude"];
 
+/// Networks to leave out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadEnds {
+    /// For ranks.
+    pub of_ranks: Vec<Network>,
+    /// For daemons, which complain of a network that their host does not have, and find another way by themselves.
+    pub of_daemons: Vec<Network>,
+}
+
 /// The variables for a command of this family. `said` are the names of all variables that it gets and of all parameters in files that
 /// it reads.
 pub fn excludes(dead_ends: &DeadEnds, family: &Family, argv: &[String], said: &[String]) -> Vec<Variable> {
@@ -46,12 +55,11 @@ pub fn excludes(dead_ends: &DeadEnds, family: &Family, argv: &[String], said: &[
     };
     let (of_ranks, of_daemons) = free(family, argv, said);
     if of_ranks {
-        set(FOR_RANKS.0, &dead_ends.networks, DEFAULT, FOR_RANKS.1);
+        set(FOR_RANKS.0, &dead_ends.of_ranks, DEFAULT, FOR_RANKS.1);
     }
     if of_daemons {
-        // They complain of a network that their host does not have, and find another way by themselves.
         for (name, reason) in FOR_DAEMONS {
-            set(name, &dead_ends.of_all, "", reason);
+            set(name, &dead_ends.of_daemons, "", reason);
         }
     }
     out
@@ -66,12 +74,17 @@ pub fn possible_excludes(family: &Family, argv: &[String], said: &[String]) -> V
 
 /// Whether a variable with this name says something of interfaces to Open MPI, or may do.
 pub fn speaks_of_interfaces(variable: &str) -> bool {
-    OF_RANKS.iter().chain(&OF_DAEMONS).chain(&OTHER_FILES).any(|end| variable.ends_with(end))
+    [&OF_RANKS[..], &OF_DAEMONS, &OTHER_FILES].iter().any(|names| is_one_of(variable, names))
+}
+
+/// Names of variables have a prefix, those in files have none.
+fn is_one_of(name: &str, parameters: &[&str]) -> bool {
+    parameters.iter().any(|end| name.ends_with(end))
 }
 
 /// Whether nobody has said anything of the ranks' interfaces, and of the daemons', as far as can be known.
 fn free(family: &Family, argv: &[String], said: &[String]) -> (bool, bool) {
-    let says = |names: &[&str]| said.iter().any(|name| names.iter().any(|end| name.ends_with(end)));
+    let says = |names: &[&str]| said.iter().any(|name| is_one_of(name, names));
     let known = matches!(family, Family::OpenMpi { .. });
     let none = known && !argv.iter().any(|word| may_choose(word)) && !says(&OTHER_FILES);
     (none && !says(&OF_RANKS), none && !says(&OF_DAEMONS))
@@ -91,7 +104,7 @@ fn list(networks: &[Network]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exec::dead_ends;
+    use crate::exec::{dead_ends, is_of_all};
     use muster_protocol::hello::{HostAddress, HostNetwork};
 
     /// A bridge on both hosts, and another one on as many.
@@ -102,7 +115,10 @@ mod tests {
             addresses.extend((u64::from(i) <= second).then(|| address([192, 168, 122, 1], 24)));
             Some(HostNetwork { namespace: u64::from(i), addresses })
         };
-        dead_ends(&[host(1), host(2), host(3)], &[])
+        let hosts = [host(1), host(2), host(3)];
+        let of_ranks = dead_ends(&hosts, &[]);
+        let of_daemons = of_ranks.iter().copied().filter(|network| is_of_all(*network, &hosts)).collect();
+        DeadEnds { of_ranks, of_daemons }
     }
 
     fn told(found: &DeadEnds, family: &str, line: &str, said: &[&str]) -> String {

@@ -8,9 +8,9 @@ mod family;
 mod used;
 mod watch;
 
-pub use dead_ends::{DeadEnds, Network, dead_ends};
+pub use dead_ends::{Network, dead_ends, is_of_all};
 pub use env::{Site, Variable, hydra_hostfile, openmpi_hostfile, variables};
-pub use excludes::{excludes, possible_excludes, speaks_of_interfaces};
+pub use excludes::{DeadEnds, excludes, possible_excludes, speaks_of_interfaces};
 pub use failure::{End, Failure};
 pub use family::{Family, asks_for_version};
 pub use used::{Use, idle_note, wanted_ranks};

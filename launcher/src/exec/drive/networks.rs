@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use muster_core::exec::{DeadEnds, Variable, dead_ends, excludes};
+use muster_core::exec::{DeadEnds, Variable, dead_ends, excludes, is_of_all};
 use muster_worker_agent::agent::network;
 
 use super::Drive;
@@ -16,11 +16,12 @@ impl Drive<'_> {
         let of_hosts = chosen().map(|state| if state.here { here.clone() } else { state.reached.network.clone() });
         let mut hosts: Vec<_> = of_hosts.collect();
         let reached: Vec<Ipv4Addr> = chosen().filter_map(|state| ipv4(state.reached.address?)).collect();
-        let DeadEnds { networks, .. } = dead_ends(&hosts, &reached);
+        let of_ranks = dead_ends(&hosts, &reached);
         // No rank is here unless a host is. But the command's own processes are, and its daemons talk to them.
         hosts.push(here);
-        let DeadEnds { of_all, .. } = dead_ends(&hosts, &reached);
-        let found = DeadEnds { networks, of_all };
+        let mut of_daemons = dead_ends(&hosts, &reached);
+        of_daemons.retain(|network| is_of_all(*network, &hosts));
+        let found = DeadEnds { of_ranks, of_daemons };
         if found == DeadEnds::default() {
             return Vec::new();
         }

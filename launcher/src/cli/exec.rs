@@ -13,27 +13,18 @@ use crate::discover::Surroundings;
 
 /// Whether this option of `muster run` means something for `muster exec`, too.
 pub(super) fn takes(id: Id) -> bool {
-    matches!(
+    // Whose agents, and how they are reached, is said in one way.
+    let of_the_command = matches!(
         id,
-        Id::Hosts
-            | Id::Hostfile
-            | Id::KeyFile
-            | Id::Job
-            | Id::Port
-            | Id::ConnectTimeout
-            | Id::Placement
+        Id::Placement
             | Id::MaxRestarts
             | Id::Timeout
             | Id::Grace
             | Id::TerminationMessage
             | Id::TrainerStatus
-            | Id::Log
-            | Id::Verbose
-            | Id::Config
             | Id::Json
-            | Id::Help
-            | Id::Version
-    )
+    );
+    of_the_command || super::hosts::takes(id)
 }
 
 /// Reads what follows `exec`, or `plan exec`.

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use muster_core::exec::speaks_of_interfaces;
+use muster_core::plan::scrubbed;
 use muster_protocol::hello::{Hello, HostFacts, HostNetwork, Lane, RELEASE, Refusal, Role, Welcome};
 use muster_transport::gate::Guest;
 
@@ -39,7 +40,9 @@ impl Agent {
 
     /// Where this host is on its networks, unless what ranks here find in their environment is to decide about interfaces.
     fn network(&self) -> Option<HostNetwork> {
-        let decides = |(name, _): &(OsString, OsString)| name.to_str().is_some_and(speaks_of_interfaces);
+        let decides = |(name, _): &(OsString, OsString)| {
+            name.to_str().is_some_and(|name| speaks_of_interfaces(name) && scrubbed(name).is_none())
+        };
         if self.environment.iter().any(decides) { None } else { network() }
     }
 

@@ -66,7 +66,7 @@ pub struct Agent {
     facts: HostFacts,
     incarnation: u64,
     job: Option<Job>,
-    /// It ends as soon as it has no job.
+    /// It ends as soon as it has no job and no remote shell.
     may_leave: bool,
     leaving: bool,
     /// With which it ends.
@@ -227,7 +227,7 @@ impl Agent {
             Wake::Held(None) => self.open_when_free(),
             Wake::CommandOver => {
                 self.may_leave |= self.settings.exit_with_job;
-                self.leaving |= self.may_leave && self.job.is_none();
+                self.leave_if_idle();
             }
             Wake::Held(Some(status)) => {
                 // Ranks of an attempt that is over get no grace: all other pods wait for this one.
@@ -352,8 +352,14 @@ impl Agent {
         if served {
             self.promises.keep(job.name(), job.stamp().epoch);
         }
-        self.may_leave |= self.settings.exit_with_job && job.status() == Some(0);
-        self.leaving |= self.may_leave;
+        self.leaving |= self.settings.exit_with_job && job.status() == Some(0);
+        self.leave_if_idle();
+    }
+
+    /// Remote shells tell when the last one has ended.
+    fn leave_if_idle(&mut self) {
+        let idle = self.job.is_none() && self.shells.as_ref().is_none_or(|shells| shells.running() == 0);
+        self.leaving |= self.may_leave && idle;
     }
 
     fn surroundings(&self) -> Surroundings {

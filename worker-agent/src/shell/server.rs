@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -41,6 +42,7 @@ const START_LIMIT: Duration = Duration::from_millis(HANDSHAKE_TIMEOUT_MS);
 pub struct Shells {
     orders: mpsc::UnboundedSender<ShellOrder>,
     begun: watch::Sender<u64>,
+    running: Arc<AtomicU32>,
 }
 
 /// A session that shall begin.
@@ -61,6 +63,8 @@ impl Shells {
         let (orders, mut queue) = mpsc::unbounded_channel::<ShellOrder>();
         let begun = watch::Sender::new(0);
         let count = begun.clone();
+        let running = Arc::<AtomicU32>::default();
+        let over = Over { tell: over, said: Cell::new(false), running: running.clone() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         thread::Builder::new().name("shells".to_owned()).spawn(move || {
             let spawner = match Spawner::new(Owner::new()) {
@@ -68,7 +72,6 @@ impl Shells {
                 Err(error) => return tracing::error!(%error, "this agent cannot run remote shells"),
             };
             let tasks = TaskTracker::new();
-            let over = Over { tell: over, said: Cell::new(false), running: Cell::new(0) };
             let host = Rc::new(Host { spawner: RefCell::new(spawner), environment, told, tasks, begun: count, over });
             let local = tokio::task::LocalSet::new();
             local.block_on(&runtime, async move {
@@ -86,12 +89,17 @@ impl Shells {
                 }
             });
         })?;
-        Ok(Self { orders, begun })
+        Ok(Self { orders, begun, running })
     }
 
     /// Commands that have begun here so far.
     pub fn begun(&self) -> u64 {
         *self.begun.borrow()
+    }
+
+    /// Commands that run here now.
+    pub fn running(&self) -> u32 {
+        self.running.load(Ordering::Relaxed)
     }
 
     /// Serves a client.
@@ -115,26 +123,29 @@ struct Host {
 struct Over {
     tell: Arc<Notify>,
     said: Cell<bool>,
-    running: Cell<u32>,
+    running: Arc<AtomicU32>,
 }
 
 impl Over {
     fn say(&self) {
         if !self.said.replace(true) {
-            tracing::info!(running = self.running.get(), "a command has succeeded that may have used remote shells");
+            tracing::info!(
+                running = self.running.load(Ordering::Relaxed),
+                "a command has succeeded that may have used remote shells"
+            );
         }
         self.look();
     }
 
     fn look(&self) {
-        if self.said.get() && self.running.get() == 0 {
+        if self.said.get() && self.running.load(Ordering::Relaxed) == 0 {
             self.tell.notify_one();
         }
     }
 
     /// A remote shell runs until what this gives is dropped.
     fn run(&self) -> Runs<'_> {
-        self.running.set(self.running.get() + 1);
+        self.running.fetch_add(1, Ordering::Relaxed);
         Runs(self)
     }
 }
@@ -143,7 +154,7 @@ struct Runs<'a>(&'a Over);
 
 impl Drop for Runs<'_> {
     fn drop(&mut self) {
-        self.0.running.set(self.0.running.get() - 1);
+        self.0.running.fetch_sub(1, Ordering::Relaxed);
         self.0.look();
     }
 }

@@ -16,7 +16,9 @@ impl Drive<'_> {
         let of_hosts = chosen().map(|state| if state.here { here.clone() } else { state.reached.network.clone() });
         let mut hosts: Vec<_> = of_hosts.collect();
         let reached: Vec<Ipv4Addr> = chosen().filter_map(|state| ipv4(state.reached.address?)).collect();
-        let of_ranks = dead_ends(&hosts, &reached);
+        // One of which nothing is known may have ranks that decide themselves, which would contradict what all are told.
+        let all_known = hosts.iter().all(Option::is_some);
+        let of_ranks = if all_known { dead_ends(&hosts, &reached) } else { Vec::new() };
         // No rank is here unless a host is. But the command's own processes are, and its daemons talk to them.
         hosts.push(here);
         let mut of_daemons = dead_ends(&hosts, &reached);
